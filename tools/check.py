@@ -1,0 +1,150 @@
+"""Run every check and count them.
+
+    python tools/check.py                  # all
+    python tools/check.py library tokens   # those whose name contains one of these words
+
+Each check works on copies in a temporary folder and only compares: it needs no clean git tree and repairs
+nothing. What to do about a difference is said in its message. No check may use the network.
+"""
+import filecmp
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import yaml
+from readme import readme
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "eraseanything"
+NOTEBOOKS = sorted((ROOT / "nbs").glob("[0-9a-z]*.ipynb"))
+BIN = Path(sys.executable).parent
+
+# Hubs told to stay offline, every other connection sent to a port where nobody answers.
+NOWHERE = "http://127.0.0.1:9"
+OFFLINE = {"HF_HUB_OFFLINE": "1", "http_proxy": NOWHERE, "https_proxy": NOWHERE, "NO_PROXY": "localhost,127.0.0.1"}
+ENVIRONMENT = {**os.environ, **OFFLINE, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "MPLBACKEND": "agg"}
+
+
+class Failure(Exception):
+    "A check that found something; its text says what, and what to do."
+
+
+def command(*words, cwd=ROOT, path=None) -> str:
+    "Run a command offline and return what it printed; a Failure with the end of it where it fails."
+    environment = ENVIRONMENT if path is None else {**ENVIRONMENT, "PYTHONPATH": str(path)}
+    done = subprocess.run([str(word) for word in words], cwd=cwd, env=environment, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if done.returncode:
+        tail = "\n".join(done.stdout.splitlines()[-40:])
+        raise Failure(f"{Path(str(words[0])).name} ended with {done.returncode}:\n{tail}")
+    return done.stdout
+
+
+def project_copy(folder: Path) -> Path:
+    "The files that nbdev and setuptools read, copied into `folder`."
+    for name in ["settings.ini", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "constraints.txt", "_quarto.yml"]:
+        shutil.copy(ROOT / name, folder)
+    ignore = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", "_proc")
+    for name in ["nbs", "eraseanything"]:
+        shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=ignore)
+    return folder
+
+
+def same_files(made: Path, kept: Path, pattern: str, remedy: str) -> None:
+    "Fail unless both folders hold the same files of this pattern."
+    names = sorted({path.name for folder in (made, kept) for path in folder.glob(pattern)})
+    differ = [name for name in names if not (made / name).exists() or not (kept / name).exists()
+              or not filecmp.cmp(made / name, kept / name, shallow=False)]
+    if differ:
+        raise Failure(f"{', '.join(differ)}: {remedy}")
+
+
+def check_library(folder: Path) -> None:
+    copy = project_copy(folder)
+    for module in (copy / "eraseanything").glob("*.py"):
+        module.unlink()
+    command("nbdev_export", cwd=copy)
+    same_files(copy / "eraseanything", PACKAGE, "*.py", "not what the notebooks say; run nbdev_export")
+
+
+def check_clean(folder: Path) -> None:
+    copy = project_copy(folder)
+    command("nbdev_clean", cwd=copy)
+    same_files(copy / "nbs", ROOT / "nbs", "*.ipynb", "not clean; run nbdev_clean")
+
+
+def check_readme(folder: Path) -> None:
+    if (ROOT / "README.md").read_text(encoding="utf-8") != readme(ROOT / "nbs" / "index.ipynb"):
+        raise Failure("README.md is not what nbs/index.ipynb says; run make readme")
+
+
+def check_site(folder: Path) -> None:
+    "Quarto itself is not needed here: its file parses, and lists each notebook once."
+    sidebar = yaml.safe_load((ROOT / "_quarto.yml").read_text())["website"]["sidebar"]["contents"]
+    listed = [page for entry in sidebar for page in (entry["contents"] if isinstance(entry, dict) else [entry])]
+    present = [path.name for path in NOTEBOOKS]
+    if sorted(listed) != sorted(present):
+        raise Failure(f"_quarto.yml lists {sorted(set(listed) ^ set(present))} otherwise than nbs/ has them")
+
+
+def check_wheel(folder: Path) -> None:
+    "The wheel, installed away from the checkout, samples and erases without a network."
+    (folder / "source").mkdir()
+    source = project_copy(folder / "source")
+    command(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", folder, source)
+    [wheel] = folder.glob("*.whl")
+    installed, work = folder / "installed", folder / "work"
+    work.mkdir()
+    command(sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-index", "--target", installed, wheel)
+    found = command(sys.executable, "-c", "import eraseanything; print(eraseanything.__file__)", cwd=work, path=installed)
+    if not found.strip().startswith(str(installed.resolve())):
+        raise Failure(f"the installed package was not the one imported, but {found.strip()}")
+    tool = installed / "bin" / "eraseanything"
+    command(tool, "--help", cwd=work, path=installed)
+    command(tool, "erase", "cat", "--out", "cat", "--steps", "2", "--no-score", cwd=work, path=installed)
+    command(tool, "sample", "a photo of a cat", "--lora", "cat:0.5", "--out", "cat.png", "--count", "2", cwd=work,
+            path=installed)
+    if not (work / "cat.png").stat().st_size:
+        raise Failure("the picture that `eraseanything sample` wrote is empty")
+
+
+def notebook_check(path: Path):
+    "A check that runs one notebook with nbdev_test, in a process of its own."
+    def check(folder: Path) -> None:
+        printed = command("nbdev_test", "--path", "nbs", "--file_glob", path.name, "--n_workers", "0")
+        if "Success." not in printed:  # nbdev_test also ends with 0 when it found nothing to run
+            raise Failure(f"nbdev_test did not run it:\n{printed}")
+    return check
+
+
+def main(words: list[str]) -> int:
+    checks = {
+        "library in step with the notebooks": check_library,
+        "notebooks clean": check_clean,
+        "README in step with index.ipynb": check_readme,
+        "website lists every notebook": check_site,
+        **{f"notebook {path.name}": notebook_check(path) for path in NOTEBOOKS},
+        "wheel works offline": check_wheel,
+    }
+    chosen = {name: check for name, check in checks.items() if not words or any(word in name for word in words)}
+    failed = 0
+    for name, check in chosen.items():
+        start = time.time()
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                check(Path(folder))
+                verdict, detail = "passed", ""
+            except Exception as error:
+                failed += 1
+                verdict, detail = "FAILED", f"\n{error if isinstance(error, Failure) else repr(error)}"
+        print(f"{verdict}  {name}  ({time.time() - start:.0f} s){detail}", flush=True)
+    print(f"{len(chosen) - failed} passed, {failed} failed")
+    return 1 if failed or not chosen else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
