@@ -5,8 +5,7 @@
 
 PYTHON ?= python3
 CONCEPT ?= cat
-empty :=
-OUT ?= runs/$(subst $(empty) ,-,$(CONCEPT))
+OUT ?=
 ARGS ?=
 PIP_ARGS ?=
 
@@ -46,8 +45,8 @@ $(VENV)/dev.stamp: $(VENV)/library.stamp
 	@touch $@
 
 erase: $(VENV)/library.stamp
-	@echo 'Erasing "$(CONCEPT)" into $(OUT)'
-	@$(BIN)/eraseanything erase "$(CONCEPT)" --out "$(OUT)" $(ARGS)
+	@echo 'Erasing "$(CONCEPT)"'
+	@$(BIN)/eraseanything erase "$(CONCEPT)" $(if $(OUT),--out "$(OUT)") $(ARGS)
 
 test: $(VENV)/dev.stamp
 	@$(BIN)/python tools/check.py

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['METHODS', 'indicator', 'column_attention', 'attention_with_columns', 'capture_over_sdpa', 'Captured', 'ColumnProbe',
-           'remove_probes', 'erase_columns', 'heat_maps', 'plot_heat_maps']
+           'remove_probes', 'erase_columns', 'heat_maps', 'plot_heat_maps', 'overlap']
 
-# %% ../nbs/02_attention.ipynb #40bbc777
+# %% ../nbs/02_attention.ipynb #599eb377
 import time
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ from eraseanything.flux import (
 )
 from .tokens import token_positions
 
-# %% ../nbs/02_attention.ipynb #2b63111e
+# %% ../nbs/02_attention.ipynb #dedbc4fc
 def indicator(
     token_positions: list[list[int]], # the word's token positions, one list for each sample of the batch
     text_length: int,                 # number of text tokens, padding included
@@ -40,7 +40,7 @@ def indicator(
         weights[sample, positions] = 1 / len(positions) if reduce == "mean" else 1
     return weights
 
-# %% ../nbs/02_attention.ipynb #9483901a
+# %% ../nbs/02_attention.ipynb #89d4df71
 def _values(
     weights: torch.Tensor, # [B or 1, T, C]
     key: torch.Tensor,     # [B, H, N, d], for its size, type and device
@@ -61,7 +61,7 @@ def _row_mask(
     "The part of an attention mask that belongs to some queries."
     return mask if mask is None or mask.shape[-2] == 1 else mask[..., rows, :]
 
-# %% ../nbs/02_attention.ipynb #5e9057e1
+# %% ../nbs/02_attention.ipynb #0aaa834f
 def column_attention(
     q: torch.Tensor,                   # queries [B, H, N, d], after normalisation and rotary embedding
     k: torch.Tensor,                   # keys [B, H, N, d]
@@ -99,7 +99,7 @@ def _dense(q, k, v, weights, rows, mask):
     columns = (matrix @ _values(weights, k))[:, :, rows, : weights.shape[-1]]
     return matrix @ v, columns
 
-# %% ../nbs/02_attention.ipynb #d3e45a1b
+# %% ../nbs/02_attention.ipynb #ecb3f4bc
 METHODS = ("auto", "augment", "second", "dense")
 
 
@@ -132,7 +132,7 @@ def attention_with_columns(
     output = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=q.shape[-1] ** -0.5)
     return output, column_attention(q, k, weights, rows, mask)
 
-# %% ../nbs/02_attention.ipynb #e9d971c8
+# %% ../nbs/02_attention.ipynb #f41ce70d
 def _saved_bytes(
     run, # a function whose result has a graph
 ) -> int: # bytes that the graph keeps for the backward pass
@@ -164,7 +164,7 @@ def _seconds(
     wait()
     return clock() - start
 
-# %% ../nbs/02_attention.ipynb #606f217c
+# %% ../nbs/02_attention.ipynb #ab594d38
 def capture_over_sdpa(
     length: int = 1280,        # tokens, a fifth of them text: 1280 as in FLUX.1 at 512 pixels
     heads: int = 4,            # attention heads
@@ -193,7 +193,7 @@ def capture_over_sdpa(
     with_columns, without = (min(times) for times in zip(*timed))
     return {"time": with_columns / without, "memory": _saved_bytes(ours) / _saved_bytes(plain)}
 
-# %% ../nbs/02_attention.ipynb #d71b7df2
+# %% ../nbs/02_attention.ipynb #8514380d
 @dataclass(frozen=True)
 class _Request:
     "What the tapped processors are asked for."
@@ -211,7 +211,7 @@ class _Switch:
 class _Stop(Exception):
     "Leaves the transformer after the last block that was asked for."
 
-# %% ../nbs/02_attention.ipynb #50619f32
+# %% ../nbs/02_attention.ipynb #9dcef262
 def _tap(query, key, value, attn_mask=None, backend=None, parallel_config=None):
     "Stands where a processor calls `dispatch_attention_fn`; the processor arrives as its own `backend`."
     tapped, request, method = backend, backend.switch.request, backend.method
@@ -234,7 +234,7 @@ def _tap(query, key, value, attn_mask=None, backend=None, parallel_config=None):
         raise _Stop
     return output
 
-# %% ../nbs/02_attention.ipynb #6a77557c
+# %% ../nbs/02_attention.ipynb #63c8aa1c
 class _Tapped:
     "What a tapped processor has besides the stock one's own."
 
@@ -278,7 +278,7 @@ def _tapped(
     tapped.method = method
     return tapped
 
-# %% ../nbs/02_attention.ipynb #3026a681
+# %% ../nbs/02_attention.ipynb #76dd0ff6
 def _attentions(
     transformer: torch.nn.Module, # a FluxTransformer2DModel
     blocks: str | list[int],      # "dual", "single", "all", or block numbers
@@ -308,7 +308,7 @@ def _check_projections(
         if getattr(attn.processor, "_parallel_config", None) is not None:
             raise InputError(f"Block {number} is split over devices: columns need the whole sequence on one.")
 
-# %% ../nbs/02_attention.ipynb #cde16832
+# %% ../nbs/02_attention.ipynb #37e5d173
 @dataclass
 class Captured:
     "What a forward pass left behind."
@@ -435,7 +435,7 @@ class ColumnProbe:
         return checkpoint(module.__call__, *args, use_reentrant=False,
                           context_fn=lambda: (nullcontext(), pinned()))
 
-# %% ../nbs/02_attention.ipynb #cfffc738
+# %% ../nbs/02_attention.ipynb #c2052d38
 def _untap(attn):
     "Give an attention module its stock processor back, with the backend chosen meanwhile."
     tapped = attn.processor
@@ -451,7 +451,7 @@ def remove_probes(
         if isinstance(attn.processor, _Tapped):
             _untap(attn)
 
-# %% ../nbs/02_attention.ipynb #b293a652
+# %% ../nbs/02_attention.ipynb #dc281207
 def _dropped(
     positions: list[int] | list[list[int]], # for all samples, or one list for each
     length: int,                            # number of tokens
@@ -515,7 +515,7 @@ def erase_columns(
         for hook in hooks:
             hook.remove()
 
-# %% ../nbs/02_attention.ipynb #56ec05f5
+# %% ../nbs/02_attention.ipynb #4ff38820
 @torch.no_grad()
 def heat_maps(
     pipe,                             # a FluxPipeline
@@ -542,7 +542,7 @@ def heat_maps(
             maps.append(columns if heads else columns.mean(dim=1))
     return torch.stack(maps).unflatten(-1, token_grid(pipe, sampling)).cpu().numpy()
 
-# %% ../nbs/02_attention.ipynb #7488e02e
+# %% ../nbs/02_attention.ipynb #f9c934ee
 def plot_heat_maps(
     maps,                     # array [steps, blocks, h, w]
     columns: int = 7,         # how many steps to show, evenly spread
@@ -572,3 +572,18 @@ def plot_heat_maps(
     figure.suptitle(title, fontsize=9)
     figure.tight_layout()
     return figure
+
+# %% ../nbs/02_attention.ipynb #2df06d2b
+def overlap(
+    maps,  # array [..., h, w]
+    truth, # array [h, w], the covered share of each patch
+):         # array [...], from 0 to 1
+    "Intersection over union of the hottest patches with those that are truly covered."
+    import numpy as np
+    covered = np.asarray(truth).reshape(-1) >= 0.5
+    if not covered.any():
+        raise InputError("The true mask covers no patch by half: there is nothing to compare with.")
+    flat = np.asarray(maps).reshape(*np.shape(maps)[:-2], -1)
+    hottest = np.argsort(-flat, axis=-1, kind="stable")[..., : covered.sum()]
+    hits = covered[hottest].sum(axis=-1)
+    return hits / (2 * covered.sum() - hits)

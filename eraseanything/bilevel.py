@@ -11,7 +11,7 @@ __all__ = ['RANGES', 'CHOICES', 'TARGETS', 'HEADS', 'CHECKPOINT', 'WEIGHTS', 'VA
            'picture_prompts', 'comparison', 'wrapped', 'Erasure', 'writable_folder', 'erase', 'run', 'peak_memory_mb',
            'strengths', 'load_erasure', 'load_adapter', 'ablation']
 
-# %% ../nbs/06_bilevel.ipynb #268b5331
+# %% ../nbs/06_bilevel.ipynb #071f3f09
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -36,7 +36,7 @@ from .losses import attention_loss, column_feature, esd_loss, esd_target
 from .losses import lora_loss, noised, rsc_loss
 from .tokens import shuffle_words, token_positions
 
-# %% ../nbs/06_bilevel.ipynb #33f02976
+# %% ../nbs/06_bilevel.ipynb #1c555d5e
 class Weights(NamedTuple):
     "How much each of the four losses counts; 0 switches one off."
 
@@ -45,7 +45,7 @@ class Weights(NamedTuple):
     lora: float = 1.0  # Eq. 4
     rsc: float = 0.01  # Eq. 5
 
-# %% ../nbs/06_bilevel.ipynb #49b3cd91
+# %% ../nbs/06_bilevel.ipynb #f80ccf21
 @dataclass(frozen=True)
 class EraseConfig:
     "Everything that decides how a concept is erased, apart from the concept and the model."
@@ -76,8 +76,12 @@ class EraseConfig:
     seed: int = 0  # of everything that is drawn
 
     def __post_init__(self):
-        weights = self.weights.values() if isinstance(self.weights, dict) else self.weights
-        object.__setattr__(self, "weights", Weights(*weights))
+        given = self.weights._asdict() if isinstance(self.weights, Weights) else self.weights
+        try:
+            weights = Weights(**given) if isinstance(given, dict) else Weights(*given)
+        except TypeError:
+            raise InputError(f"weights={given!r} is not understood: four numbers would be right.") from None
+        object.__setattr__(self, "weights", weights)
         check_config(self)
 
     @classmethod
@@ -87,12 +91,12 @@ class EraseConfig:
         values |= dict(eta=1.0, tau=0.07, irrelevant=3, batch_size=1, shuffled=1.0, preserve="flow")
         return cls(**{**values, **changes})
 
-# %% ../nbs/06_bilevel.ipynb #1957f449
+# %% ../nbs/06_bilevel.ipynb #63ffacca
 RANGES = dict(steps=(1, 10**6), rank=(1, 1024), lr_erase=(0, 1), lr_preserve=(0, 1), max_norm=(0, 10**6))
-RANGES |= dict(eta=(0, 100), tau=(1e-4, 100), irrelevant=(1, 100), guidance_scale=(0, 100), batch_size=(1, 1024))
+RANGES |= dict(eta=(0, 100), tau=(1e-4, 100), irrelevant=(1, 100), guidance_scale=(0, 100))
+RANGES |= dict(batch_size=(1, 1024), bank_batch=(1, 1024), rsc_points=(1, 10**4), seed=(0, 2**31 - 1))
 RANGES |= dict(trajectories=(1, 10**4), trajectory_steps=(1, 1000), preserve_prompts=(1, 10**4))
 RANGES |= dict(shuffled=(0, 1), synonyms=(0, 1), misspelled=(0, 1))
-RANGES |= dict(rsc_points=(1, 10**4), bank_batch=(1, 1024), seed=(0, 2**31 - 1))
 CHOICES = dict(rsc_form=("text", "printed"), preserve=("flow", "velocity"), init=("gaussian", "kaiming"))
 
 
@@ -107,18 +111,20 @@ def check_config(
         right = f"a number from {low} to {high} would be right."
         if not isinstance(value, (int, float)) or isinstance(value, bool) or not low <= value <= high:
             raise InputError(f"{name}={value!r} is out of range: {right}")
-        if EraseConfig.__dataclass_fields__[name].type in (int, int | None) and value != int(value):
+        whole = EraseConfig.__dataclass_fields__[name].type in (int, int | None)
+        if whole and not isinstance(value, int):
             raise InputError(f"{name}={value!r} is not whole: {right}")
     for name, choices in CHOICES.items():
         value = getattr(config, name)
         if value not in choices:
             raise InputError(f"{name}={value!r} is unknown: one of {', '.join(choices)} would be right.")
-    if min(config.weights) < 0 or max(config.weights[:2]) <= 0:
-        raise InputError(f"weights={tuple(config.weights)}: none may be negative, and esd or attn is needed.")
+    if not all(isinstance(w, (int, float)) and w >= 0 for w in config.weights) or not any(config.weights[:2]):
+        weights = tuple(config.weights)
+        raise InputError(f"weights={weights} will not do: none may be negative, and esd or attn is needed.")
     if config.synonyms + config.misspelled > 1:
         raise InputError("The shares of synonyms and of misspelled prompts add up to more than 1: lower one.")
 
-# %% ../nbs/06_bilevel.ipynb #0ebdccfa
+# %% ../nbs/06_bilevel.ipynb #c64add7c
 def config_to_dict(
     config: EraseConfig,  # settings
 ) -> dict:  # plain numbers and strings, for JSON
@@ -135,7 +141,7 @@ def config_from_dict(
         raise InputError(f"Unknown settings {', '.join(sorted(unknown))}: EraseConfig says which there are.")
     return EraseConfig(**values)
 
-# %% ../nbs/06_bilevel.ipynb #198ee668
+# %% ../nbs/06_bilevel.ipynb #1be155b3
 TARGETS = re.compile(r"transformer_blocks\.\d+\.attn\.add_[qk]_proj")
 
 
@@ -145,10 +151,11 @@ def lora_targets(
     "The projections that are trained: `add_q_proj` and `add_k_proj` of the dual blocks."
     names = [name for name, _ in transformer.named_modules() if TARGETS.fullmatch(name)]
     if not names:
-        raise InputError(f"{type(transformer).__name__} has no add_q_proj, add_k_proj: a Flux would be right.")
+        kind = type(transformer).__name__
+        raise InputError(f"{kind} has no add_q_proj and add_k_proj: a Flux transformer would be right.")
     return names
 
-# %% ../nbs/06_bilevel.ipynb #f6e1f376
+# %% ../nbs/06_bilevel.ipynb #9069a7e4
 def loaded_adapters(
     transformer: torch.nn.Module,  # any diffusers transformer
 ) -> list[str]:  # names of the adapters it carries, active or not
@@ -210,7 +217,7 @@ def add_lora(
         parameter.data = parameter.data.float()
     return found
 
-# %% ../nbs/06_bilevel.ipynb #58a2800f
+# %% ../nbs/06_bilevel.ipynb #566187be
 @contextmanager
 def without_adapters(
     transformer: torch.nn.Module,  # its adapters are off inside the block
@@ -242,7 +249,7 @@ def remove_lora(
     elif activate := [n for n in activate if n in left]:
         transformer.set_adapter(activate)
 
-# %% ../nbs/06_bilevel.ipynb #1cbd77f0
+# %% ../nbs/06_bilevel.ipynb #e1cee982
 HEADS = ("a photo of", "a picture of", "an image of")
 
 
@@ -256,7 +263,7 @@ def wordings(
         found += [h + template[len(head) :] for h in HEADS] if head else [template]
     return list(dict.fromkeys(found))
 
-# %% ../nbs/06_bilevel.ipynb #6ece0755
+# %% ../nbs/06_bilevel.ipynb #598c5243
 class Sentence(NamedTuple):
     "A prompt that knows where its concept is."
 
@@ -287,7 +294,7 @@ def concept_sentences(
         sentences.append(Sentence(template, phrase))
     return sentences
 
-# %% ../nbs/06_bilevel.ipynb #76550531
+# %% ../nbs/06_bilevel.ipynb #26abbe46
 class Teacher:
     "The frozen model, asked in batches and without gradient."
 
@@ -349,7 +356,7 @@ class Teacher:
                 parts.append(column_feature(captured.columns).cpu())
         return torch.cat(parts)
 
-# %% ../nbs/06_bilevel.ipynb #05fb8f54
+# %% ../nbs/06_bilevel.ipynb #9941b307
 def words_in_place(
     concept: Concept,  # with its synonyms and irrelevant words
     config: EraseConfig,  # how many places, K and the seed
@@ -364,7 +371,7 @@ def words_in_place(
         places.append([rng.choice(synonyms), *(words * config.irrelevant)[: config.irrelevant]])
     return places
 
-# %% ../nbs/06_bilevel.ipynb #fba7848e
+# %% ../nbs/06_bilevel.ipynb #fa9098af
 @dataclass
 class TargetBank:
     "Everything the frozen model decides: prompts, places, and what it answers there."
@@ -388,7 +395,7 @@ class TargetBank:
     f_syn: Tensor  # features of the synonyms, [R, F]
     f_ir: Tensor  # features of the irrelevant words, [R, K, F]
 
-# %% ../nbs/06_bilevel.ipynb #444c9ed9
+# %% ../nbs/06_bilevel.ipynb #8d75c965
 def feature_targets(
     teacher: Teacher,  # the frozen model
     concept: Concept,  # what to erase
@@ -432,7 +439,7 @@ def build_bank(
     return TargetBank(sentences, spans, text[:E], teacher.sigmas, teacher.ids, teacher.guidance, x, v_concept,
                       v_null, kept, text[E:-1], kept_x, kept_v, clean, *features)
 
-# %% ../nbs/06_bilevel.ipynb #b5cc32b2
+# %% ../nbs/06_bilevel.ipynb #dc930543
 class TwoLevel:
     "The two levels of Eq. 6 over a target bank, one iteration at a time."
 
@@ -542,7 +549,7 @@ class TwoLevel:
         self.generator.set_state(state["generator"])
         self.step = state["step"]
 
-# %% ../nbs/06_bilevel.ipynb #422a09e5
+# %% ../nbs/06_bilevel.ipynb #629b0d9b
 @contextmanager
 def training(
     transformer: torch.nn.Module,  # frozen inside the block
@@ -570,7 +577,7 @@ def training(
         for parameter, flag in required + [(p, False) for p in parameters.values()]:
             parameter.requires_grad_(flag)
 
-# %% ../nbs/06_bilevel.ipynb #dae93c22
+# %% ../nbs/06_bilevel.ipynb #f65fc0b0
 CHECKPOINT = "checkpoint.pt"
 
 
@@ -615,12 +622,14 @@ def load_checkpoint(
     new = {**config_to_dict(config), "concept": concept.name}
     changed = [k for k in new if k not in ("steps", "bank_batch") and old.get(k) != new[k]]
     if changed:
-        raise InputError(f"The checkpoint in {folder} has another {', '.join(changed)}: resume with the same.")
+        what = ", ".join(changed)
+        raise InputError(f"The checkpoint in {folder} has another {what}: resume with the same.")
     if state["step"] > config.steps:
-        raise InputError(f"The checkpoint in {folder} is at step {state['step']} already: ask for more steps.")
+        done = state["step"]
+        raise InputError(f"The checkpoint in {folder} is at step {done} already: ask for more steps.")
     return state
 
-# %% ../nbs/06_bilevel.ipynb #23368eef
+# %% ../nbs/06_bilevel.ipynb #84c1ec75
 WEIGHTS = "pytorch_lora_weights.safetensors"
 
 
@@ -664,7 +673,7 @@ def model_name(
     name = str(pipe.name_or_path or pipe.config.get("_name_or_path", "unknown"))
     return EMBEDDED if name == str(embedded_folder()) else name
 
-# %% ../nbs/06_bilevel.ipynb #9d790e90
+# %% ../nbs/06_bilevel.ipynb #3bc1cae2
 def picture_prompts(
     concept: Concept,  # what was erased
     seed: int = 0,  # of the choice
@@ -721,7 +730,7 @@ def wrapped(
             lines.append(word)
     return lines
 
-# %% ../nbs/06_bilevel.ipynb #4e73cbbe
+# %% ../nbs/06_bilevel.ipynb #86fd8797
 @dataclass
 class Erasure:
     "A concept erased from a pipeline by an adapter that is in it."
@@ -794,7 +803,7 @@ class Erasure:
             path.write_text(json.dumps(self.describe(), indent=2, ensure_ascii=False) + "\n")
         return folder
 
-# %% ../nbs/06_bilevel.ipynb #1da886af
+# %% ../nbs/06_bilevel.ipynb #e9db6e9e
 def writable_folder(
     folder: str | Path,  # where results shall go
 ) -> Path:  # the folder, which now exists
@@ -810,7 +819,7 @@ def writable_folder(
         raise InputError(f"{folder} cannot be written ({reason}): name a folder of your own.") from None
     return folder
 
-# %% ../nbs/06_bilevel.ipynb #6187e1e6
+# %% ../nbs/06_bilevel.ipynb #81a3d6d7
 def erase(
     pipe,  # a FluxPipeline; keeps the new adapter, active, and is otherwise as it was
     concept: Concept | str,  # what to erase
@@ -883,7 +892,7 @@ def peak_memory_mb() -> float:
         return torch.cuda.max_memory_allocated() / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
-# %% ../nbs/06_bilevel.ipynb #dedaba96
+# %% ../nbs/06_bilevel.ipynb #105047fd
 def strengths(
     transformer: torch.nn.Module,  # with adapters
 ) -> dict[str, float]:  # of those that act
@@ -935,7 +944,7 @@ def load_adapter(
         reason = " ".join(str(error).split())[:160]
         raise InputError(f"The LoRA {path} does not fit this model: {reason}") from None
 
-# %% ../nbs/06_bilevel.ipynb #df12c917
+# %% ../nbs/06_bilevel.ipynb #74692e73
 VARIANTS = {
     "esd": "esd",
     "attn": "attn",
@@ -954,17 +963,20 @@ def ablation(
     variants: dict[str, str] | None = None,  # label -> names of the losses that stay on
     prompts: list[tuple[str, str]] | None = None,  # (group, prompt), one column each
     seed: int = 0,  # of the pictures
+    steps: int | None = None,  # Euler steps of the pictures; None asks the checkpoint
     progress: bool = True,  # show a bar for each variant
+    bank: TargetBank | None = None,  # one made before, with features for Eq. 5 if that is to be on
 ) -> tuple:  # (PIL picture with a row for each variant, label -> log)
     "Train with some losses off and draw the same prompts with each."
     concept = find_concept(concept) if isinstance(concept, str) else concept
-    bank, prompts = build_bank(pipe, concept, config, progress), prompts or picture_prompts(concept, seed)
+    bank = build_bank(pipe, concept, config, progress) if bank is None else bank
+    prompts = prompts or picture_prompts(concept, seed)
     texts, seeds = [p for _, p in prompts], list(range(seed, seed + len(prompts)))
     with without_adapters(pipe.transformer):
-        rows, logs = {"base": sample(pipe, texts, seeds, progress=False)}, {}
+        rows, logs = {"base": sample(pipe, texts, seeds, steps, progress=False)}, {}
     for label, names in (VARIANTS if variants is None else variants).items():
         weights = Weights(*[w if n in names.split() else 0.0 for n, w in config.weights._asdict().items()])
         erasure = erase(pipe, concept, replace(config, weights=weights), progress=progress, bank=bank)
-        rows[label], logs[label] = sample(pipe, texts, seeds, progress=False), erasure.log
+        rows[label], logs[label] = sample(pipe, texts, seeds, steps, progress=False), erasure.log
         erasure.remove()
     return comparison(rows, prompts), logs

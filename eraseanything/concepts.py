@@ -7,7 +7,8 @@ __all__ = ['TEMPLATES', 'BUCKETS', 'Word', 'Concept', 'fill', 'wordnet', 'wordne
            'AgentError', 'ScoredWord', 'Reply', 'parse_reply', 'Agent', 'world_concepts', 'paper_concepts',
            'find_concept', 'draw_irrelevant', 'family', 'preserve_prompts']
 
-# %% ../nbs/03_concepts.ipynb #83bbf475
+# %% ../nbs/03_concepts.ipynb #1bfe00fc
+import atexit
 import hashlib
 import json
 import os
@@ -15,6 +16,7 @@ import platform
 import queue
 import random
 import re
+import shutil
 import tempfile
 import threading
 import time
@@ -34,7 +36,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from .flux import InputError
 from .tokens import find_phrase
 
-# %% ../nbs/03_concepts.ipynb #5a80059f
+# %% ../nbs/03_concepts.ipynb #4f16f215
 TEMPLATES = {
     "entity": ["a photo of a {}"],
     "member": ["a photo of a {}"],
@@ -48,7 +50,7 @@ TEMPLATES = {
 }
 BUCKETS = ("no_relation", "far", "mid")
 
-# %% ../nbs/03_concepts.ipynb #e4b649a1
+# %% ../nbs/03_concepts.ipynb #11d643cd
 @dataclass(frozen=True)
 class Concept:
     "A concept with everything the method needs to know about it."
@@ -79,7 +81,7 @@ class Concept:
         templates = self.templates or TEMPLATES[self.kind]
         return fill(templates[template % len(templates)], word or self.name)
 
-# %% ../nbs/03_concepts.ipynb #d6d7deec
+# %% ../nbs/03_concepts.ipynb #a658b100
 def fill(
     template: str, # a sentence with one `{}`
     word: str, # goes into the hole
@@ -89,7 +91,8 @@ def fill(
     template = re.sub(r"\b(a|an)(?= \{\})", article, template)
     return template.replace("{}", word)
 
-# %% ../nbs/03_concepts.ipynb #a1e469a5
+# %% ../nbs/03_concepts.ipynb #8fb4acbc
+@lru_cache(maxsize=1)
 def _cache_dir() -> Path:
     "The user's cache folder, or a temporary one where that cannot be written."
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "eraseanything"
@@ -98,7 +101,9 @@ def _cache_dir() -> Path:
         with tempfile.TemporaryFile(dir=base):
             return base
     except OSError:
-        return Path(tempfile.mkdtemp(prefix="eraseanything-"))
+        base = Path(tempfile.mkdtemp(prefix="eraseanything-"))
+        atexit.register(shutil.rmtree, base, ignore_errors=True)
+        return base
 
 
 def _unpack_wordnet() -> Path:
@@ -111,10 +116,10 @@ def _unpack_wordnet() -> Path:
         try:
             fresh.rename(target)
         except OSError: # another process was faster
-            target = target if (target / "corpora" / "wordnet" / "lexnames").exists() else fresh
+            shutil.rmtree(fresh)
     return target
 
-# %% ../nbs/03_concepts.ipynb #641b5dcb
+# %% ../nbs/03_concepts.ipynb #ad517432
 @lru_cache(maxsize=1)
 def wordnet():
     "NLTK's WordNet reader; call it in the main process, since forked workers that share it read nonsense."
@@ -129,7 +134,7 @@ def wordnet():
     reader.ensure_loaded()
     return reader
 
-# %% ../nbs/03_concepts.ipynb #394c835d
+# %% ../nbs/03_concepts.ipynb #27875fa7
 @lru_cache(maxsize=1)
 def _counts() -> dict[str, int]:
     "Sense key -> how often the sense was met."
@@ -150,12 +155,16 @@ def _own_uses(synset, word: str) -> int:
 def _total_uses(word: str, pos: str) -> int:
     return sum(_own_uses(s, word) for s in wordnet().synsets(word, pos))
 
-# %% ../nbs/03_concepts.ipynb #2d7da6f3
+# %% ../nbs/03_concepts.ipynb #0947a053
 _FUNCTION_WORDS = frozenset(
     "a an the in on at by for from of off to up with within without into onto over under amid amidst among "
     "between behind beside and or not is it this that as".split()
 )
 _PLAIN = re.compile(r"[a-z]+([ '-][a-z]+)?")
+
+
+def _is_noun(form: str) -> bool:
+    return any(lemma.name() == form for s in wordnet().synsets(form, "n") for lemma in s.lemmas())
 
 
 def _dictionary_form(word: str) -> str | None:
@@ -164,14 +173,14 @@ def _dictionary_form(word: str) -> str | None:
     if all(w in _FUNCTION_WORDS for w in words):
         return None
     for form in ("_".join(words), "-".join(words), "".join(words)):
-        if not wordnet().synsets(form):
-            continue
-        single = wordnet().morphy(form, wordnet().NOUN)
-        better = single and single != form and _total_uses(single, "n") >= _total_uses(form, "n")
-        return single if better else form
+        if wordnet().synsets(form):
+            singles = [form.removesuffix("s"), form.removesuffix("es"), re.sub("ies$", "y", form)]
+            singles += [wordnet().morphy(form, "n") or form]
+            better = lambda s: s != form and _is_noun(s) and _total_uses(s, "n") >= _total_uses(form, "n")
+            return next(filter(better, singles), form)
     return None
 
-# %% ../nbs/03_concepts.ipynb #b0d40751
+# %% ../nbs/03_concepts.ipynb #3974c9ab
 def _parts_of_speech(form: str) -> list[str]:
     "The most used part of speech, with any other that comes near it."
     uses = {pos: _total_uses(form, pos) for pos in "nvar" if wordnet().synsets(form, pos)}
@@ -188,7 +197,7 @@ def _senses(form: str, pos: str) -> list:
     kept = [s for i, s in enumerate(senses) if i == 0 or (total and _own_uses(s, form) >= total / 4)]
     return [s for s in kept if any(lemma.name() == form for lemma in s.lemmas())]
 
-# %% ../nbs/03_concepts.ipynb #a27ddbaf
+# %% ../nbs/03_concepts.ipynb #c233d79f
 def _stems(phrase: str) -> set[str]:
     "The words of a phrase, inflections removed."
     words = re.split(r"[\s_-]+", phrase.lower())
@@ -202,7 +211,7 @@ def _too_close(word: str, other: str) -> bool:
     shared, shorter = len(os.path.commonprefix([word, other])), min(len(word), len(other))
     return shared == shorter or (shared >= 4 and shared >= 0.6 * shorter)
 
-# %% ../nbs/03_concepts.ipynb #71c1ef33
+# %% ../nbs/03_concepts.ipynb #ed9c9cc8
 def wordnet_synonyms(
     word: str, # any word or short phrase
     pos: str | None = None, # "n", "v", "a" or "r"; the most used one when not given
@@ -227,11 +236,13 @@ def _general_words(synset, form: str) -> list[str]:
     "One-word names of the next more general synset, if that is not too general."
     for above in synset.hypernyms():
         if sum(1 for _, below in zip(range(251), above.closure(lambda s: s.hyponyms()))) <= 250:
-            names = [lemma.name() for lemma in above.lemmas()]
-            return [n for n in names if n.isalpha() and n.islower() and not _too_close(form, n)]
+            plain = [n for n in above.lemma_names() if n.isalpha() and n.islower()]
+            names = [n for n in plain if not _too_close(form, n)]
+            if names:
+                return names
     return []
 
-# %% ../nbs/03_concepts.ipynb #fcb7e7f5
+# %% ../nbs/03_concepts.ipynb #4594d717
 def is_word(
     text: str, # one word
 ) -> bool:
@@ -240,7 +251,7 @@ def is_word(
     own = {w.lower() for e in world_concepts() for name in (e["name"], *e["synonyms"]) for w in name.split()}
     return word in _FUNCTION_WORDS or word in own or bool(wordnet().synsets(word))
 
-# %% ../nbs/03_concepts.ipynb #465a084c
+# %% ../nbs/03_concepts.ipynb #a7813f16
 _CONCRETE = {f"noun.{name}" for name in ("animal", "artifact", "food", "object", "plant")}
 
 
@@ -251,7 +262,8 @@ def _common_nouns(also: str = "", least: int = 8) -> dict[str, object]:
     met = sorted({m[1] for key, n in _counts().items() if n >= least and (m := keys.fullmatch(key))})
     first = {name: senses[0] for name in met if (senses := wordnet().synsets(name, "n"))}
     wanted = _CONCRETE | {also}
-    return {name: s for name, s in first.items() if s.lexname() in wanted and _own_uses(s, name) >= least}
+    kept = {name: s for name, s in first.items() if s.lexname() in wanted and _own_uses(s, name) >= least}
+    return {name: s for name, s in kept.items() if name in s.lemma_names()} # names of seas are capitals
 
 
 def _noun_sense(word: str):
@@ -264,7 +276,7 @@ def _noun_sense(word: str):
     made = [other.synset() for lemma in lemmas for other in lemma.derivationally_related_forms()]
     return next(iter(nouns + [s for s in made if s.pos() == "n"]), None)
 
-# %% ../nbs/03_concepts.ipynb #56de13c4
+# %% ../nbs/03_concepts.ipynb #d6f05449
 def _rng(*key) -> random.Random:
     "A generator seeded by text: the same in every process, unlike one seeded by `hash`."
     text = "|".join(map(str, key))
@@ -283,7 +295,7 @@ def _cousins(synset, nouns: dict, k: int) -> list[str]:
             break
     return sorted(found, key=lambda name: (-found[name], name))[:k]
 
-# %% ../nbs/03_concepts.ipynb #c6b6934d
+# %% ../nbs/03_concepts.ipynb #fea92c8b
 def wordnet_buckets(
     word: str, # the concept
     k: int = 8, # words per bucket
@@ -302,7 +314,7 @@ def wordnet_buckets(
     words = {"no_relation": band(0, 0.15), "far": band(0.45, 0.70), "mid": mid}
     return {b: _rng(word, seed, b).sample(pool, min(k, len(pool))) for b, pool in words.items()}
 
-# %% ../nbs/03_concepts.ipynb #31a1da3d
+# %% ../nbs/03_concepts.ipynb #f657e577
 class AgentError(RuntimeError):
     "The language model could not be asked, or its answer is of no use; the message says which."
 
@@ -330,7 +342,7 @@ class Reply(BaseModel):
     far: list[ScoredWord]
     mid: list[ScoredWord]
 
-# %% ../nbs/03_concepts.ipynb #e0e0e9a3
+# %% ../nbs/03_concepts.ipynb #176b31d4
 def _refuse_constant(name: str):
     raise ValueError(f"{name} is not a number")
 
@@ -373,7 +385,7 @@ def _check_words(reply: Reply, concept: str, k: int) -> None:
     if not means[0] < means[1] < means[2]:
         raise AgentError("the buckets are out of order: mean scores must rise from no_relation to mid")
 
-# %% ../nbs/03_concepts.ipynb #320177b6
+# %% ../nbs/03_concepts.ipynb #8ea8981e
 _SYSTEM = "You are a helpful assistant and a well-established language expert."
 _USER = """Hello, please return {k} English words for each of no_relation, far and mid: words that you \
 think, with human intuition, have no relation to, are far from, or are at a middle distance in meaning \
@@ -399,7 +411,7 @@ _FORMATS = (
     None, # for servers that know neither
 )
 
-# %% ../nbs/03_concepts.ipynb #6633e69d
+# %% ../nbs/03_concepts.ipynb #2feae808
 @dataclass(frozen=True)
 class Agent:
     "A language model that sorts words by their distance from a concept."
@@ -446,7 +458,7 @@ class Agent:
         _write_record(path, self, self.request(concept, k), text, faults)
         return reply
 
-# %% ../nbs/03_concepts.ipynb #30fc8f43
+# %% ../nbs/03_concepts.ipynb #f8f60214
 def _client(agent: Agent):
     import openai
     key = os.environ.get(agent.api_key_env)
@@ -475,7 +487,7 @@ def _before(deadline: float, call):
         raise error
     return result
 
-# %% ../nbs/03_concepts.ipynb #8c36d076
+# %% ../nbs/03_concepts.ipynb #753e7e8c
 def _content(answer) -> str:
     "The text of a completion, if it is one and is whole."
     choices = getattr(answer, "choices", None) # an HTML page comes back from the SDK as a plain string
@@ -506,7 +518,7 @@ def _complete(agent: Agent, client, messages: list, deadline: float) -> str:
         except json.JSONDecodeError:
             raise AgentError("the endpoint's answer was cut off") from None
 
-# %% ../nbs/03_concepts.ipynb #06cf834b
+# %% ../nbs/03_concepts.ipynb #8ef4523b
 def _converse(agent: Agent, concept: str, k: int) -> tuple[str, list[str]]:
     "Ask until a reply passes; returns it with the faults of those before it."
     deadline, faults = time.monotonic() + agent.deadline, []
@@ -535,7 +547,7 @@ def _write_record(path: Path, agent: Agent, request: dict, text: str, faults: li
         os.fsync(draft.fileno())
     os.replace(draft.name, path)
 
-# %% ../nbs/03_concepts.ipynb #0ddd2f92
+# %% ../nbs/03_concepts.ipynb #f50acf01
 @lru_cache(maxsize=1)
 def _world() -> tuple[dict, ...]:
     path = files("eraseanything").joinpath("data/world.json")
@@ -560,7 +572,7 @@ def paper_concepts(
     "The paper's concepts, with reviewed words."
     return [dict(entry) for entry in _paper()["concepts"] if kind in (None, entry["kind"])]
 
-# %% ../nbs/03_concepts.ipynb #7606dc81
+# %% ../nbs/03_concepts.ipynb #197fb57f
 _THINGS = ("entity", "member", "character", "unsafe", "object")
 
 
@@ -586,7 +598,7 @@ def _world_buckets(entry: dict, entries: list[dict]) -> dict[str, list[str]]:
     near, far, none = (names(lambda e: e["kind"] == kind) for kind in kinds)
     return {"mid": siblings or near, "far": far, "no_relation": none}
 
-# %% ../nbs/03_concepts.ipynb #017cabe8
+# %% ../nbs/03_concepts.ipynb #c810ad86
 def _same(a: str, b: str) -> bool:
     return a.casefold().split() == b.casefold().split()
 
@@ -607,7 +619,7 @@ def _from_record(name: str, kind: str | None, record: str) -> dict:
     synonyms = [s for s in ([] if exact else [entry["name"]]) + entry["synonyms"] if not _same(s, name)]
     return {"kind": entry["kind"], "synonyms": synonyms, "templates": templates} | buckets
 
-# %% ../nbs/03_concepts.ipynb #c5744057
+# %% ../nbs/03_concepts.ipynb #4af8a755
 def _from_user(name: str, synonyms: list[str] | None, file: str | Path | None) -> dict:
     "What the user said, checked."
     found = {}
@@ -647,7 +659,7 @@ def _from_wordnet(name: str, kind: str) -> dict:
         return {}
     return {"synonyms": wordnet_synonyms(name)} | wordnet_buckets(name)
 
-# %% ../nbs/03_concepts.ipynb #e854af6b
+# %% ../nbs/03_concepts.ipynb #1455c1af
 def find_concept(
     name: str, # the word or phrase to erase
     kind: str | None = None, # one of `TEMPLATES`; the record's when not given, else "entity"
@@ -696,7 +708,7 @@ def _warn_about(name: str, found: dict, source: dict) -> None:
         help = "going on without; give synonyms, a concept file or an agent to help"
         warnings.warn(f"No {' and no '.join(lacks)} is known for '{name}': {help}.", stacklevel=3)
 
-# %% ../nbs/03_concepts.ipynb #27d927bb
+# %% ../nbs/03_concepts.ipynb #6ba488c4
 def draw_irrelevant(
     concept: Concept, # whose words to draw
     k: int = 3, # how many; fewer come back when there are not so many
@@ -711,7 +723,7 @@ def draw_irrelevant(
     dealt = [deck[i] for i in range(max(map(len, decks))) for deck in decks if i < len(deck)]
     return dealt[:k]
 
-# %% ../nbs/03_concepts.ipynb #b5d3c1c9
+# %% ../nbs/03_concepts.ipynb #6e3c017b
 def family(
     concept: Concept, # any concept
 ) -> set[str]: # names and synonyms, lower case
@@ -739,7 +751,7 @@ def _avoiding(template: str, avoid: set[str], stand_ins: list[str]) -> str:
             template = hole.sub(fill("a {}", stand_in), template, count=1)
     return template
 
-# %% ../nbs/03_concepts.ipynb #70f78229
+# %% ../nbs/03_concepts.ipynb #e5681da6
 def preserve_prompts(
     concept: Concept, # what is being erased
     n: int, # how many prompts

@@ -29,6 +29,10 @@ OFFLINE = {"HF_HUB_OFFLINE": "1", "http_proxy": NOWHERE, "https_proxy": NOWHERE,
 ENVIRONMENT = {**os.environ, **OFFLINE, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "MPLBACKEND": "agg"}
 
 
+# The least that `eraseanything erase` can do and still write everything.
+SMALLEST = "--steps 2 --trajectories 2 --trajectory-steps 2 --preserve-prompts 2 --rsc-points 2 --score-steps 1".split()
+
+
 class Failure(Exception):
     "A check that found something; its text says what, and what to do."
 
@@ -105,11 +109,13 @@ def check_wheel(folder: Path) -> None:
         raise Failure(f"the installed package was not the one imported, but {found.strip()}")
     tool = installed / "bin" / "eraseanything"
     command(tool, "--help", cwd=work, path=installed)
-    command(tool, "erase", "cat", "--out", "cat", "--steps", "2", "--no-score", cwd=work, path=installed)
+    command(tool, "erase", "cat", "--out", "cat", *SMALLEST, cwd=work, path=installed)
     command(tool, "sample", "a photo of a cat", "--lora", "cat:0.5", "--out", "cat.png", "--count", "2", cwd=work,
             path=installed)
-    if not (work / "cat.png").stat().st_size:
-        raise Failure("the picture that `eraseanything sample` wrote is empty")
+    written = {path.name for path in (work / "cat").iterdir()}
+    lacking = {"pytorch_lora_weights.safetensors", "config.json", "log.jsonl", "before_after.png", "scores.json"} - written
+    if lacking or not (work / "cat.png").stat().st_size:
+        raise Failure(f"erase and sample did not write {', '.join(lacking) or 'a picture'}")
 
 
 def notebook_check(path: Path):

@@ -6,6 +6,7 @@
 Cells that `nbdev_test` skips (a flag of `tst_flags`, `#| eval: false`, the final `nbdev_export()`) are
 skipped here too, and their stored outputs stay: results of a GPU survive a run on a laptop.
 """
+import os
 import re
 import sys
 import time
@@ -55,6 +56,15 @@ class SkippingClient(NotebookClient):
         return await super().async_execute_cell(cell, cell_index, **options)
 
 
+def keep_one_picture(notebook) -> None:
+    "PIL shows each picture as PNG and as JPEG: the PNG is enough."
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            if "image/png" in data:
+                data.pop("image/jpeg", None)
+
+
 def run(path: Path) -> float:
     "Execute the notebook at `path` in its own folder, write it back, return the seconds it took."
     start = time.time()
@@ -63,11 +73,13 @@ def run(path: Path) -> float:
     where = {"metadata": {"path": str(path.resolve().parent)}}
     SkippingClient(notebook, timeout=900, kernel_name="python3", resources=where).execute()
     notebook.cells.pop(0)
+    keep_one_picture(notebook)
     nbformat.write(notebook, path)
     return time.time() - start
 
 
 if __name__ == "__main__":
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # a bar for every file read is no result
     paths = [Path(name) for name in sys.argv[1:]] or sorted((ROOT / "nbs").glob("*.ipynb"))
     for path in paths:
         print(f"{path.name}: {run(path):.1f} s", flush=True)
