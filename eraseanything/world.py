@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['ENTITIES', 'CHARACTERS', 'UNSAFE', 'OBJECTS', 'HANDS', 'TECHNIQUES', 'STYLES', 'RELATIONSHIPS', 'BACKGROUNDS',
-           'SPRITES', 'CATEGORY', 'SYNONYMS', 'ACTORS', 'PARTNERS', 'OPENINGS', 'LINKS', 'NEAR_KEYS', 'synonyms_of',
-           'artwork_folder', 'sprite', 'Thing', 'Scene', 'pair_scene', 'apply_technique', 'render', 'masks',
-           'random_scene', 'Caption', 'caption', 'mistype', 'misspelt', 'reordered', 'world_record']
+           'MEMBERS', 'SPRITES', 'CATEGORY', 'SYNONYMS', 'ACTORS', 'PARTNERS', 'OPENINGS', 'LINKS', 'NEAR_KEYS',
+           'synonyms_of', 'artwork_folder', 'sprite', 'Thing', 'Scene', 'pair_scene', 'apply_technique', 'render',
+           'masks', 'random_scene', 'Caption', 'caption', 'mistype', 'misspelt', 'reordered', 'world_record']
 
-# %% ../nbs/90_emoji_world.ipynb #92c2ad56
+# %% ../nbs/90_emoji_world.ipynb #353f4fdb
 import json
 import random
 from dataclasses import dataclass, replace
@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-# %% ../nbs/90_emoji_world.ipynb #af410e5b
+# %% ../nbs/90_emoji_world.ipynb #30d22511
 import eraseanything
 from .flux import InputError, contact_sheet
 
-# %% ../nbs/90_emoji_world.ipynb #b985b7b3
+# %% ../nbs/90_emoji_world.ipynb #1e0dbdcc
 ENTITIES = {
     "fruit": {"apple": "1f34e", "banana": "1f34c", "grapes": "1f347", "strawberry": "1f353"},
     "ball": {"soccer": "26bd", "basketball": "1f3c0", "tennis": "1f3be", "baseball": "26be"},
@@ -35,63 +35,75 @@ ENTITIES = {
     "dog": {"puppy": "1f436", "hound": "1f415", "poodle": "1f429"},
 }
 CHARACTERS = {
-    "santa": "1f385", "merlin": "1f9d9", "dracula": "1f9db", "ariel": "1f9dc-200d-2640-fe0f", "tinkerbell": "1f9da",
-    "aladdin": "1f9de", "zombina": "1f9df", "cinderella": "1f478", "king arthur": "1f934", "sherlock": "1f575-fe0f",
-    "beefeater": "1f482", "hattori": "1f977", "billy kid": "1f920", "bozo": "1f921", "casper": "1f47b", "zorg": "1f47d",
-    "robby": "1f916", "oni": "1f479", "tengu": "1f47a", "frosty": "26c4", "ratchet": "1f9d1-200d-1f680", "remy": "1f9d1-200d-1f373",
-    "curie": "1f9d1-200d-1f52c", "bowie": "1f9d1-200d-1f3a4", "bob builder": "1f477", "pooh": "1f43b", "george": "1f435",
+    "santa": "1f385", "merlin": "1f9d9", "dracula": "1f9db", "ariel": "1f9dc-200d-2640-fe0f",
+    "tinkerbell": "1f9da", "aladdin": "1f9de", "zombina": "1f9df", "cinderella": "1f478",
+    "king arthur": "1f934", "sherlock": "1f575-fe0f", "beefeater": "1f482", "hattori": "1f977",
+    "billy kid": "1f920", "bozo": "1f921", "casper": "1f47b", "zorg": "1f47d", "robby": "1f916",
+    "oni": "1f479", "tengu": "1f47a", "frosty": "26c4", "ratchet": "1f9d1-200d-1f680",
+    "remy": "1f9d1-200d-1f373", "curie": "1f9d1-200d-1f52c", "bowie": "1f9d1-200d-1f3a4",
+    "bob builder": "1f477", "pooh": "1f43b", "george": "1f435",
 }
-UNSAFE = {"knife": "1f52a", "bomb": "1f4a3", "cigarette": "1f6ac", "beer": "1f37a", "syringe": "1f489", "skull": "1f480"}
+UNSAFE = {
+    "knife": "1f52a", "bomb": "1f4a3", "cigarette": "1f6ac", "beer": "1f37a", "syringe": "1f489",
+    "skull": "1f480",
+}
 OBJECTS = {
-    "tree": "1f333", "flower": "1f33b", "heart": "2764-fe0f", "star": "2b50", "box": "1f4e6", "hat": "1f3a9", "book": "1f4d5",
-    "guitar": "1f3b8", "clock": "23f0", "key": "1f511", "umbrella": "2614", "fish": "1f420", "rabbit": "1f430", "frog": "1f438",
-    "pizza": "1f355", "rocket": "1f680",
+    "tree": "1f333", "flower": "1f33b", "heart": "2764-fe0f", "star": "2b50", "box": "1f4e6",
+    "hat": "1f3a9", "book": "1f4d5", "guitar": "1f3b8", "clock": "23f0", "key": "1f511", "umbrella": "2614",
+    "fish": "1f420", "rabbit": "1f430", "frog": "1f438", "pizza": "1f355", "rocket": "1f680",
 }
 HANDS = ("noto", "twemoji", "openmoji")
 TECHNIQUES = ("pixel art", "sketch", "pointillism", "silhouette", "neon", "blueprint", "sepia")
 STYLES = HANDS + TECHNIQUES
 RELATIONSHIPS = ("shake hand", "kiss", "hug", "in", "on", "back to back", "jump", "burrow", "hold", "amidst")
 BACKGROUNDS = {
-    "white": (250, 250, 250), "yellow": (250, 214, 110), "green": (130, 200, 130), "blue": (140, 180, 240), "pink": (245, 170, 190),
+    "white": (250, 250, 250), "yellow": (250, 214, 110), "green": (130, 200, 130), "blue": (140, 180, 240),
+    "pink": (245, 170, 190),
 }
-SPRITES = {name: code for group in ENTITIES.values() for name, code in group.items()} | CHARACTERS | UNSAFE | OBJECTS
-CATEGORY = {member: entity for entity, group in ENTITIES.items() for member in group} | {c: "celebrity" for c in CHARACTERS}
+MEMBERS = {name: code for group in ENTITIES.values() for name, code in group.items()}
+SPRITES = MEMBERS | CHARACTERS | UNSAFE | OBJECTS
+CATEGORY = {member: entity for entity, group in ENTITIES.items() for member in group}
+CATEGORY |= {character: "celebrity" for character in CHARACTERS}
 
-# %% ../nbs/90_emoji_world.ipynb #730bf97e
+# %% ../nbs/90_emoji_world.ipynb #ad9a5f4f
 SYNONYMS = {
-    "cat": ["feline", "kitty"], "dog": ["canine", "pooch"], "car": ["automobile", "auto"], "airplane": ["plane", "aircraft"],
-    "ball": ["sphere", "orb"], "fruit": ["produce", "edible crop"], "tower": ["spire", "turret"],
-    "building": ["edifice", "structure"], "shoes": ["footwear", "footgear"], "celebrity": ["famous person", "notable"],
-    "knife": ["blade", "dagger"], "bomb": ["explosive", "explosive device"], "cigarette": ["cig", "smoke"],
-    "beer": ["ale", "lager"], "syringe": ["injector", "hypodermic"], "skull": ["cranium", "braincase"],
-    "tree": ["sapling", "arbor"], "flower": ["blossom", "bloom"], "hat": ["cap", "headgear"], "book": ["volume", "tome"],
+    "cat": ["feline", "kitty"], "dog": ["canine", "pooch"], "car": ["automobile", "auto"],
+    "airplane": ["plane", "aircraft"], "ball": ["sphere", "orb"], "fruit": ["produce", "edible crop"],
+    "tower": ["spire", "turret"], "building": ["edifice", "structure"], "shoes": ["footwear", "footgear"],
+    "celebrity": ["famous person", "notable"], "knife": ["blade", "dagger"],
+    "bomb": ["explosive", "explosive device"], "cigarette": ["cig", "smoke"], "beer": ["ale", "lager"],
+    "syringe": ["injector", "hypodermic"], "skull": ["cranium", "braincase"], "tree": ["sapling", "arbor"],
+    "flower": ["blossom", "bloom"], "hat": ["cap", "headgear"], "book": ["volume", "tome"],
     "clock": ["timepiece", "chronometer"], "umbrella": ["parasol", "brolly"], "rabbit": ["bunny", "hare"],
     "frog": ["toad", "amphibian"], "rocket": ["missile", "spaceship"], "box": ["carton", "crate"],
-    "soccer": ["association football"], "house": ["home"], "sneaker": ["trainer"], "puppy": ["pup"], "kitten": ["kitty cat"],
-    "jet": ["airliner"], "taxi": ["cab"], "hound": ["beagle"], "shake hand": ["handshake", "handclasp"],
-    "kiss": ["smooch", "snog"], "hug": ["embrace", "cuddle"], "in": ["inside", "within"], "on": ["upon", "atop"],
-    "back to back": ["facing away", "turned away"], "jump": ["leap", "bound"], "burrow": ["tunnel", "dig"],
-    "hold": ["grasp", "grip"], "amidst": ["among", "amid"], "pixel art": ["pixelated", "mosaic"],
-    "sketch": ["drawing", "pencil"], "pointillism": ["dotted", "stippled"], "silhouette": ["shadow", "black shape"],
-    "neon": ["glowing", "fluorescent"], "blueprint": ["cyanotype", "technical plan"], "sepia": ["brownish", "vintage"],
-    "noto": ["google", "android"], "twemoji": ["twitter", "tweet"], "openmoji": ["outlined", "line art"],
-    "guitar": ["six string", "axe"], "star": ["pentagram", "estoile"], "heart": ["valentine", "ticker"],
-    "pizza": ["italian pie", "flatbread"], "fish": ["finned animal", "swimmer"], "key": ["opener", "latchkey"],
+    "soccer": ["association football"], "house": ["home"], "sneaker": ["trainer"], "puppy": ["pup"],
+    "kitten": ["kitty cat"], "jet": ["airliner"], "taxi": ["cab"], "hound": ["beagle"],
+    "shake hand": ["handshake", "handclasp"], "kiss": ["smooch", "snog"], "hug": ["embrace", "cuddle"],
+    "in": ["inside", "within"], "on": ["upon", "atop"], "back to back": ["facing away", "turned away"],
+    "jump": ["leap", "bound"], "burrow": ["tunnel", "dig"], "hold": ["grasp", "grip"],
+    "amidst": ["among", "amid"], "pixel art": ["pixelated", "mosaic"], "sketch": ["drawing", "pencil"],
+    "pointillism": ["dotted", "stippled"], "silhouette": ["shadow", "black shape"],
+    "neon": ["glowing", "fluorescent"], "blueprint": ["cyanotype", "technical plan"],
+    "sepia": ["brownish", "vintage"], "noto": ["google", "android"], "twemoji": ["twitter", "tweet"],
+    "openmoji": ["outlined", "line art"], "guitar": ["six string", "axe"], "star": ["pentagram", "estoile"],
+    "heart": ["valentine", "ticker"], "pizza": ["italian pie", "flatbread"],
+    "fish": ["finned animal", "swimmer"], "key": ["opener", "latchkey"],
 }
 
-# %% ../nbs/90_emoji_world.ipynb #5e9a96da
+# %% ../nbs/90_emoji_world.ipynb #d90e5327
 def synonyms_of(
     concept: str,  # any name of the world
 ) -> list[str]:  # other words for it, possibly none
     "The words by which a caption may also call `concept`."
     return list(SYNONYMS.get(concept, []))
 
-# %% ../nbs/90_emoji_world.ipynb #27b31389
+# %% ../nbs/90_emoji_world.ipynb #a03569d2
 def artwork_folder() -> Path:  # the folder with one sub-folder for each designer
     "Where the artwork lies in a checkout of the repository; an installed wheel does not carry it."
     folder = Path(eraseanything.__file__).parent.parent / "data" / "artwork"
     if not folder.is_dir():
-        raise InputError(f"The emoji artwork is not at {folder}: rendering scenes needs a checkout of the repository, not only the package.")
+        raise InputError(f"The emoji artwork is not at {folder}: rendering scenes needs a checkout of the "
+                         "repository, not only the package.")
     return folder
 
 
@@ -102,11 +114,12 @@ def sprite(
 ) -> Image.Image:  # RGBA, cropped to the drawing, at most 72 px
     "The artwork for `name` as drawn by `hand`."
     if name not in SPRITES or hand not in HANDS:
-        raise InputError(f"There is no sprite {name!r} by {hand!r}: names are those of `SPRITES`, hands are {', '.join(HANDS)}.")
+        raise InputError(f"There is no sprite {name!r} by {hand!r}: names are those of `SPRITES`, "
+                         f"hands are {', '.join(HANDS)}.")
     image = Image.open(artwork_folder() / hand / f"{name.replace(' ', '_')}.png").convert("RGBA")
     return image.crop(image.getchannel("A").getbbox())
 
-# %% ../nbs/90_emoji_world.ipynb #3e62c7f1
+# %% ../nbs/90_emoji_world.ipynb #2a68acca
 @dataclass(frozen=True)
 class Thing:
     "A sprite in a scene; places and sizes are fractions of the picture's side."
@@ -132,12 +145,13 @@ class Scene:
         "The names in the scene, each once, the subject first."
         return list(dict.fromkeys(thing.name for thing in self.things))
 
-# %% ../nbs/90_emoji_world.ipynb #0ba747dd
+# %% ../nbs/90_emoji_world.ipynb #6a0ae9a4
 ACTORS = ("kitten", "puppy", "rabbit", "frog", "pooh", "robby", "santa", "casper")
 # what the second thing of a relationship may be
 PARTNERS = {
     "shake hand": ACTORS, "kiss": ACTORS, "hug": ACTORS, "back to back": ACTORS,
-    "in": ("box", "hat"), "on": ("box", "book", "pizza"), "jump": ("box", "book", "heart"), "burrow": ("tree", "flower"),
+    "in": ("box", "hat"), "on": ("box", "book", "pizza"), "jump": ("box", "book", "heart"),
+    "burrow": ("tree", "flower"),
     "hold": ("heart", "star", "key", "flower", "apple"), "amidst": ("star", "heart", "fish", "flower"),
 }
 
@@ -151,7 +165,8 @@ def pair_scene(
 ) -> Scene:
     "Two things in a relationship, each relationship with a composition of its own."
     if relation not in RELATIONSHIPS:
-        raise InputError(f"{relation!r} is no relationship of this world: take one of {', '.join(RELATIONSHIPS)}.")
+        raise InputError(f"{relation!r} is no relationship of this world: "
+                         f"take one of {', '.join(RELATIONSHIPS)}.")
     dx, dy = (rng.uniform(-0.03, 0.03), rng.uniform(-0.03, 0.03)) if rng else (0.0, 0.0)
 
     def thing(name: str, x: float, y: float, size: float, angle: float = 0.0, flip: bool = False) -> Thing:
@@ -167,11 +182,12 @@ def pair_scene(
         "jump": lambda: [thing(second, 0.5, 0.76, 0.34), thing(first, 0.5, 0.28, 0.42, 28)],
         "burrow": lambda: [thing(second, 0.72, 0.38, 0.44), thing(first, 0.34, 0.74, 0.4)],
         "hold": lambda: [thing(first, 0.42, 0.46, 0.6), thing(second, 0.74, 0.7, 0.32)],
-        "amidst": lambda: [thing(second, x, y, 0.26) for x in (0.16, 0.84) for y in (0.17, 0.5, 0.83)] + [thing(first, 0.5, 0.5, 0.42)],
+        "amidst": lambda: [*(thing(second, x, y, 0.26) for x in (0.16, 0.84) for y in (0.17, 0.5, 0.83)),
+                           thing(first, 0.5, 0.5, 0.42)],
     }
     return Scene(tuple(layouts[relation]()), relation=relation, **scene)
 
-# %% ../nbs/90_emoji_world.ipynb #468ec507
+# %% ../nbs/90_emoji_world.ipynb #aa485bcd
 def _placed(thing: Thing, hand: str, size: int) -> Image.Image:
     "A transparent picture with only this thing in it."
     image = sprite(thing.name, hand)
@@ -192,10 +208,11 @@ def _marks(image: Image.Image, relation: str) -> None:
     if relation == "shake hand":
         draw.line((0.2 * s, 0.72 * s, 0.5 * s, 0.8 * s), fill=(240, 170, 40), width=s // 12)
         draw.line((0.5 * s, 0.8 * s, 0.8 * s, 0.72 * s), fill=(200, 110, 30), width=s // 12)
-        draw.ellipse((0.42 * s, 0.71 * s, 0.58 * s, 0.87 * s), fill=(240, 170, 40), outline=(120, 60, 10), width=2)
+        clasp = (0.42 * s, 0.71 * s, 0.58 * s, 0.87 * s)
+        draw.ellipse(clasp, fill=(240, 170, 40), outline=(120, 60, 10), width=2)
     elif relation == "kiss":
-        draw.polygon([(0.5 * s, 0.3 * s), (0.36 * s, 0.14 * s), (0.43 * s, 0.06 * s), (0.5 * s, 0.13 * s), (0.57 * s, 0.06 * s),
-                      (0.64 * s, 0.14 * s)], fill=(220, 20, 60))
+        heart = [(0.5, 0.3), (0.36, 0.14), (0.43, 0.06), (0.5, 0.13), (0.57, 0.06), (0.64, 0.14)]
+        draw.polygon([(x * s, y * s) for x, y in heart], fill=(220, 20, 60))
     elif relation == "hug":
         draw.arc((0.1 * s, 0.5 * s, 0.9 * s, 0.9 * s), 0, 180, fill=(150, 80, 30), width=s // 10)
     elif relation == "back to back":
@@ -212,7 +229,7 @@ def _ground(image: Image.Image) -> None:
     draw.rectangle((0, 0.74 * s, s, s), fill=(120, 75, 40))
     draw.ellipse((0.14 * s, 0.66 * s, 0.54 * s, 0.84 * s), fill=(90, 55, 30))
 
-# %% ../nbs/90_emoji_world.ipynb #3424475b
+# %% ../nbs/90_emoji_world.ipynb #1e0d0a86
 def _edges(image: Image.Image) -> np.ndarray:
     "Strength of the contours, 0 to 1, shape (h, w)."
     soft = image.convert("L").filter(ImageFilter.GaussianBlur(0.6))
@@ -255,7 +272,8 @@ def apply_technique(
     if technique == "neon":
         colours = np.asarray(image.filter(ImageFilter.MaxFilter(3)), np.float32)
         vivid = np.clip((colours - colours.min(-1, keepdims=True)) * 1.6 + 60, 0, 255)
-        return Image.fromarray((np.array([25, 10, 45]) + _edges(image)[..., None] * vivid * 0.9).clip(0, 255).astype(np.uint8))
+        glow = np.array([25, 10, 45]) + _edges(image)[..., None] * vivid * 0.9
+        return Image.fromarray(glow.clip(0, 255).astype(np.uint8))
     if technique == "pointillism":
         return _pointillism(image)
     if technique == "sepia":
@@ -265,7 +283,7 @@ def apply_technique(
         return _between((235, 235, 235), (20, 20, 25), np.zeros(image.size[::-1]) if mask is None else mask)
     raise InputError(f"{technique!r} is no technique of this world: take one of {', '.join(TECHNIQUES)}.")
 
-# %% ../nbs/90_emoji_world.ipynb #eee00099
+# %% ../nbs/90_emoji_world.ipynb #e1165ce0
 def render(
     scene: Scene,  # what to draw
     size: int = 96,  # side in pixels, 64 to 128
@@ -298,7 +316,7 @@ def masks(
         found[thing.name] = np.maximum(found.get(thing.name, 0), alpha)
     return found
 
-# %% ../nbs/90_emoji_world.ipynb #875cc0a3
+# %% ../nbs/90_emoji_world.ipynb #e677e95e
 def random_scene(
     rng: random.Random,  # where the choices come from
     styles: float = 0.2,  # share of scenes in a style that the caption names
@@ -322,7 +340,7 @@ def random_scene(
     thing = Thing(name, 0.5 + rng.uniform(-room, room) * 0.8, 0.5 + rng.uniform(-room, room) * 0.8, size)
     return Scene((thing,), background=background, hand=hand, technique=technique)
 
-# %% ../nbs/90_emoji_world.ipynb #8716bddf
+# %% ../nbs/90_emoji_world.ipynb #79c75044
 OPENINGS = ("", "a photo of", "a picture of", "an image of", "a view of", "a rendering of")
 LINKS = {"shake hand": "with", "back to back": "with", "jump": "over", "burrow": "under"}
 
@@ -352,7 +370,7 @@ def _thing_parts(name: str, rng: random.Random, synonyms: float, groups: float) 
     word = _call(concept, rng, synonyms)
     return [(_article(word), None), (word, concept)]
 
-# %% ../nbs/90_emoji_world.ipynb #d9b884f5
+# %% ../nbs/90_emoji_world.ipynb #adb7c45f
 def caption(
     scene: Scene,  # what the picture shows
     rng: random.Random,  # where the wording comes from
@@ -363,9 +381,11 @@ def caption(
     opening = rng.choice(OPENINGS)
     parts = [(opening, None)] if opening else []
     if scene.relation:
-        acting = scene.things[-1].name if scene.relation in ("on", "jump", "burrow", "amidst") else scene.things[0].name
+        in_front = scene.relation in ("on", "jump", "burrow", "amidst")  # who acts is drawn last
+        acting = scene.things[-1 if in_front else 0].name
         other = next(name for name in scene.named if name != acting)
-        parts += _thing_parts(acting, rng, synonyms, groups) + [(_call(scene.relation, rng, synonyms), scene.relation)]
+        parts += _thing_parts(acting, rng, synonyms, groups)
+        parts += [(_call(scene.relation, rng, synonyms), scene.relation)]
         parts += [(LINKS[scene.relation], None)] if scene.relation in LINKS else []
         parts += _thing_parts(other, rng, synonyms, groups)
     else:
@@ -377,7 +397,7 @@ def caption(
         parts += [("in the style of", None), (_call(style, rng, synonyms), style)]
     return Caption(tuple(parts))
 
-# %% ../nbs/90_emoji_world.ipynb #ce307da1
+# %% ../nbs/90_emoji_world.ipynb #c0101d5a
 NEAR_KEYS = dict(zip("qwertyuiopasdfghjklzxcvbnm", "wertyuioppsdfghjkllxcvbnmm"))
 
 
@@ -423,18 +443,24 @@ def reordered(
     rng.shuffle(pieces)
     return Caption(tuple(pieces))
 
-# %% ../nbs/90_emoji_world.ipynb #5f8a4df0
+# %% ../nbs/90_emoji_world.ipynb #f6330fe7
 def world_record() -> dict:  # plain data, ready for JSON
     "The world's concepts with their kinds, groups, synonyms and templates."
     def entry(name: str, kind: str, template: str, **more) -> dict:
-        return {"name": name, "kind": kind, "template": template, "synonyms": synonyms_of(name), "category": CATEGORY.get(name)} | more
+        known = {"synonyms": synonyms_of(name), "category": CATEGORY.get(name)}
+        return {"name": name, "kind": kind, "template": template} | known | more
+
+    def related(name: str) -> str:
+        "A sentence with room for the relationship."
+        return " ".join(f"a cat {{}} {LINKS.get(name, '')} a {PARTNERS[name][1]}".split())
 
     photo = "a photo of a {}"
     concepts = [entry(name, "entity", photo, members=list(group)) for name, group in ENTITIES.items()]
     concepts += [entry("celebrity", "entity", photo, members=list(CHARACTERS))]
     concepts += [entry(name, "member", photo) for group in ENTITIES.values() for name in group]
     concepts += [entry(name, "character", photo) for name in CHARACTERS]
-    concepts += [entry(name, "unsafe", photo) for name in UNSAFE] + [entry(name, "object", photo) for name in OBJECTS]
+    concepts += [entry(name, "unsafe", photo) for name in UNSAFE]
+    concepts += [entry(name, "object", photo) for name in OBJECTS]
     concepts += [entry(name, "style", "a photo of a cat in the style of {}") for name in STYLES]
-    concepts += [entry(r, "relationship", " ".join(f"a cat {{}} {LINKS.get(r, '')} a {PARTNERS[r][1]}".split())) for r in RELATIONSHIPS]
+    concepts += [entry(name, "relationship", related(name)) for name in RELATIONSHIPS]
     return {"concepts": concepts, "backgrounds": list(BACKGROUNDS), "styles": list(STYLES)}

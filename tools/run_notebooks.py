@@ -71,7 +71,7 @@ def run(path: Path) -> float:
     notebook = nbformat.read(path, as_version=4)
     notebook.cells.insert(0, nbformat.v4.new_code_cell(COUNTED_WIDGET_IDS))
     where = {"metadata": {"path": str(path.resolve().parent)}}
-    SkippingClient(notebook, timeout=900, kernel_name="python3", resources=where).execute()
+    SkippingClient(notebook, timeout=3600, kernel_name="python3", resources=where).execute()
     notebook.cells.pop(0)
     keep_one_picture(notebook)
     nbformat.write(notebook, path)
