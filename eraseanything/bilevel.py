@@ -6,18 +6,19 @@
 __all__ = ['RANGES', 'CHOICES', 'TARGETS', 'HEADS', 'CHECKPOINT', 'WEIGHTS', 'VARIANTS', 'Weights', 'EraseConfig', 'check_config',
            'config_to_dict', 'config_from_dict', 'lora_targets', 'loaded_adapters', 'active_adapters', 'quiet_peft',
            'check_rank', 'add_lora', 'without_adapters', 'remove_lora', 'wordings', 'Sentence', 'concept_sentences',
-           'Teacher', 'words_in_place', 'TargetBank', 'feature_targets', 'build_bank', 'TwoLevel', 'training', 'whole',
-           'save_checkpoint', 'load_checkpoint', 'adapter_name', 'lora_weights', 'versions', 'model_name',
-           'picture_prompts', 'comparison', 'wrapped', 'Erasure', 'writable_folder', 'erase', 'run', 'peak_memory_mb',
-           'strengths', 'load_erasure', 'load_adapter', 'ablation']
+           'Teacher', 'words_in_place', 'TargetBank', 'model_name', 'records_for', 'concept_for', 'feature_targets',
+           'build_bank', 'TwoLevel', 'training', 'whole', 'save_checkpoint', 'load_checkpoint', 'adapter_name',
+           'lora_weights', 'versions', 'picture_prompts', 'comparison', 'wrapped', 'Erasure', 'writable_folder',
+           'erase', 'run', 'peak_memory_mb', 'strengths', 'load_erasure', 'load_adapter', 'ablation']
 
-# %% ../nbs/06_bilevel.ipynb #071f3f09
+# %% ../nbs/06_bilevel.ipynb #118c49e1
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import NamedTuple
 import json
+import math
 import os
 import random
 import re
@@ -36,21 +37,21 @@ from .losses import attention_loss, column_feature, esd_loss, esd_target
 from .losses import lora_loss, noised, rsc_loss
 from .tokens import shuffle_words, token_positions
 
-# %% ../nbs/06_bilevel.ipynb #1c555d5e
+# %% ../nbs/06_bilevel.ipynb #8723aa2f
 class Weights(NamedTuple):
     "How much each of the four losses counts; 0 switches one off."
 
     esd: float = 1.0  # Eq. 2
     attn: float = 1.0  # Eq. 3
-    lora: float = 1.0  # Eq. 4
-    rsc: float = 0.01  # Eq. 5
+    lora: float = 5.0  # Eq. 4
+    rsc: float = 0.002  # Eq. 5
 
-# %% ../nbs/06_bilevel.ipynb #f80ccf21
+# %% ../nbs/06_bilevel.ipynb #52c58e51
 @dataclass(frozen=True)
 class EraseConfig:
     "Everything that decides how a concept is erased, apart from the concept and the model."
 
-    steps: int = 250  # iterations, each an erase step and a preserve step (paper: 1000)
+    steps: int = 400  # iterations, each an erase step and a preserve step (paper: 1000)
     rank: int = 8  # of the LoRA; 8 gives the paper's 3.57 MB on FLUX.1-dev
     lr_erase: float = 1e-3  # lower level, the paper's alpha_low
     lr_preserve: float = 5e-4  # upper level, the paper's alpha_up
@@ -67,9 +68,10 @@ class EraseConfig:
     synonyms: float = 0.0  # share of concept prompts that use a synonym instead
     misspelled: float = 0.0  # share of concept prompts that misspell the concept
     preserve: str = "velocity"  # target of Eq. 4: "flow" as printed, or the base model's own "velocity"
-    preserve_prompts: int = 48  # prompts of other concepts, in the bank
+    preserve_prompts: int = 80  # prompts of other concepts, in the bank
     rsc_points: int = 64  # points at which features of Eq. 5 are kept
     init: str = "gaussian"  # of LoRA's A, or "kaiming"; B starts at zero either way
+    schedule: str = "cosine"  # of both learning rates: "cosine" falls to zero, "constant" as in the paper
     max_norm: float = 1.0  # gradients are clipped to this length
     gradient_checkpointing: bool = False  # trade a third more time for most of the activation memory
     bank_batch: int = 16  # samples at a time where no gradient is needed
@@ -89,15 +91,17 @@ class EraseConfig:
         "The settings of Section 5.1; `changes` go on top."
         values = dict(steps=1000, rank=8, lr_erase=1e-3, lr_preserve=5e-4, weights=Weights(1, 1, 1, 1))
         values |= dict(eta=1.0, tau=0.07, irrelevant=3, batch_size=1, shuffled=1.0, preserve="flow")
+        values |= dict(schedule="constant")
         return cls(**{**values, **changes})
 
-# %% ../nbs/06_bilevel.ipynb #63ffacca
+# %% ../nbs/06_bilevel.ipynb #b24c237f
 RANGES = dict(steps=(1, 10**6), rank=(1, 1024), lr_erase=(0, 1), lr_preserve=(0, 1), max_norm=(0, 10**6))
 RANGES |= dict(eta=(0, 100), tau=(1e-4, 100), irrelevant=(1, 100), guidance_scale=(0, 100))
 RANGES |= dict(batch_size=(1, 1024), bank_batch=(1, 1024), rsc_points=(1, 10**4), seed=(0, 2**31 - 1))
 RANGES |= dict(trajectories=(1, 10**4), trajectory_steps=(1, 1000), preserve_prompts=(1, 10**4))
 RANGES |= dict(shuffled=(0, 1), synonyms=(0, 1), misspelled=(0, 1))
-CHOICES = dict(rsc_form=("text", "printed"), preserve=("flow", "velocity"), init=("gaussian", "kaiming"))
+CHOICES = dict(rsc_form=("text", "printed"), preserve=("flow", "velocity"), schedule=("cosine", "constant"))
+CHOICES |= dict(init=("gaussian", "kaiming"))
 
 
 def check_config(
@@ -124,7 +128,7 @@ def check_config(
     if config.synonyms + config.misspelled > 1:
         raise InputError("The shares of synonyms and of misspelled prompts add up to more than 1: lower one.")
 
-# %% ../nbs/06_bilevel.ipynb #c64add7c
+# %% ../nbs/06_bilevel.ipynb #4f69312b
 def config_to_dict(
     config: EraseConfig,  # settings
 ) -> dict:  # plain numbers and strings, for JSON
@@ -141,7 +145,7 @@ def config_from_dict(
         raise InputError(f"Unknown settings {', '.join(sorted(unknown))}: EraseConfig says which there are.")
     return EraseConfig(**values)
 
-# %% ../nbs/06_bilevel.ipynb #1be155b3
+# %% ../nbs/06_bilevel.ipynb #be6a3315
 TARGETS = re.compile(r"transformer_blocks\.\d+\.attn\.add_[qk]_proj")
 
 
@@ -155,7 +159,7 @@ def lora_targets(
         raise InputError(f"{kind} has no add_q_proj and add_k_proj: a Flux transformer would be right.")
     return names
 
-# %% ../nbs/06_bilevel.ipynb #9069a7e4
+# %% ../nbs/06_bilevel.ipynb #61fb343a
 def loaded_adapters(
     transformer: torch.nn.Module,  # any diffusers transformer
 ) -> list[str]:  # names of the adapters it carries, active or not
@@ -217,7 +221,7 @@ def add_lora(
         parameter.data = parameter.data.float()
     return found
 
-# %% ../nbs/06_bilevel.ipynb #566187be
+# %% ../nbs/06_bilevel.ipynb #ca1329a3
 @contextmanager
 def without_adapters(
     transformer: torch.nn.Module,  # its adapters are off inside the block
@@ -249,7 +253,7 @@ def remove_lora(
     elif activate := [n for n in activate if n in left]:
         transformer.set_adapter(activate)
 
-# %% ../nbs/06_bilevel.ipynb #e1cee982
+# %% ../nbs/06_bilevel.ipynb #f71d6698
 HEADS = ("a photo of", "a picture of", "an image of")
 
 
@@ -263,7 +267,7 @@ def wordings(
         found += [h + template[len(head) :] for h in HEADS] if head else [template]
     return list(dict.fromkeys(found))
 
-# %% ../nbs/06_bilevel.ipynb #598c5243
+# %% ../nbs/06_bilevel.ipynb #23e60473
 class Sentence(NamedTuple):
     "A prompt that knows where its concept is."
 
@@ -294,7 +298,7 @@ def concept_sentences(
         sentences.append(Sentence(template, phrase))
     return sentences
 
-# %% ../nbs/06_bilevel.ipynb #26abbe46
+# %% ../nbs/06_bilevel.ipynb #d020315c
 class Teacher:
     "The frozen model, asked in batches and without gradient."
 
@@ -356,7 +360,7 @@ class Teacher:
                 parts.append(column_feature(captured.columns).cpu())
         return torch.cat(parts)
 
-# %% ../nbs/06_bilevel.ipynb #9941b307
+# %% ../nbs/06_bilevel.ipynb #e22b3bc8
 def words_in_place(
     concept: Concept,  # with its synonyms and irrelevant words
     config: EraseConfig,  # how many places, K and the seed
@@ -371,7 +375,7 @@ def words_in_place(
         places.append([rng.choice(synonyms), *(words * config.irrelevant)[: config.irrelevant]])
     return places
 
-# %% ../nbs/06_bilevel.ipynb #fa9098af
+# %% ../nbs/06_bilevel.ipynb #3d554975
 @dataclass
 class TargetBank:
     "Everything the frozen model decides: prompts, places, and what it answers there."
@@ -395,7 +399,30 @@ class TargetBank:
     f_syn: Tensor  # features of the synonyms, [R, F]
     f_ir: Tensor  # features of the irrelevant words, [R, K, F]
 
-# %% ../nbs/06_bilevel.ipynb #8d75c965
+# %% ../nbs/06_bilevel.ipynb #32be8628
+def model_name(
+    pipe,  # a FluxPipeline
+) -> str:  # its hub id or folder; "emoji-flux" for the embedded model
+    "What to pass to `load_pipeline` to have this model again."
+    name = str(pipe.name_or_path or pipe.config.get("_name_or_path", "unknown"))
+    return EMBEDDED if name == str(embedded_folder()) else name
+
+
+def records_for(
+    model: str,  # a name as `model_name` gives it
+) -> tuple[str, ...]:  # for `find_concept`
+    "Which records speak of what this model draws."
+    return ("world", "paper") if model == EMBEDDED else ("paper",)
+
+
+def concept_for(
+    pipe,  # a FluxPipeline
+    concept: Concept | str,  # one that is known already, or its name
+) -> Concept:
+    "What a name means to this model."
+    return find_concept(concept, records=records_for(model_name(pipe))) if isinstance(concept, str) else concept
+
+# %% ../nbs/06_bilevel.ipynb #70e4dba5
 def feature_targets(
     teacher: Teacher,  # the frozen model
     concept: Concept,  # what to erase
@@ -422,7 +449,7 @@ def build_bank(
 ) -> TargetBank:  # on the CPU
     "Everything the frozen model decides, computed once."
     from tqdm.auto import tqdm
-    concept = find_concept(concept) if isinstance(concept, str) else concept
+    concept = concept_for(pipe, concept)
     teacher, sentences = Teacher(pipe, config), concept_sentences(concept, config)
     spans = [teacher.span(s) for s in sentences]
     kept = [prompt for prompt, _ in preserve_prompts(concept, config.preserve_prompts, config.seed)] or [""]
@@ -439,7 +466,7 @@ def build_bank(
     return TargetBank(sentences, spans, text[:E], teacher.sigmas, teacher.ids, teacher.guidance, x, v_concept,
                       v_null, kept, text[E:-1], kept_x, kept_v, clean, *features)
 
-# %% ../nbs/06_bilevel.ipynb #dc930543
+# %% ../nbs/06_bilevel.ipynb #c389ea4f
 class TwoLevel:
     "The two levels of Eq. 6 over a target bank, one iteration at a time."
 
@@ -515,8 +542,17 @@ class TwoLevel:
         optimizer.zero_grad(set_to_none=True)
         return {name: loss.item() for name, loss in losses.items()}
 
+    def set_rates(self) -> None:
+        "Both learning rates for the step to come."
+        done = self.step / self.config.steps if self.config.schedule == "cosine" else 0.0
+        share = 0.5 * (1 + math.cos(math.pi * done))
+        for optimizer, rate in ((self.lower, self.config.lr_erase), (self.upper, self.config.lr_preserve)):
+            for group in optimizer.param_groups:
+                group["lr"] = rate * share
+
     def iterate(self) -> dict[str, float]:
         "One turn of Algorithm 1; the losses by name."
+        self.set_rates()
         weights = self.config.weights
         values = self.update(self.erase_losses(), self.lower)
         kept = self.lora_losses() if weights.lora > 0 else {}
@@ -549,7 +585,7 @@ class TwoLevel:
         self.generator.set_state(state["generator"])
         self.step = state["step"]
 
-# %% ../nbs/06_bilevel.ipynb #629b0d9b
+# %% ../nbs/06_bilevel.ipynb #95ed8461
 @contextmanager
 def training(
     transformer: torch.nn.Module,  # frozen inside the block
@@ -577,7 +613,7 @@ def training(
         for parameter, flag in required + [(p, False) for p in parameters.values()]:
             parameter.requires_grad_(flag)
 
-# %% ../nbs/06_bilevel.ipynb #f65fc0b0
+# %% ../nbs/06_bilevel.ipynb #3be56b39
 CHECKPOINT = "checkpoint.pt"
 
 
@@ -620,7 +656,8 @@ def load_checkpoint(
         raise InputError(f"{folder / CHECKPOINT} cannot be read ({error}): run without resume.") from None
     old = {**state["config"], "concept": state["concept"]}
     new = {**config_to_dict(config), "concept": concept.name}
-    changed = [k for k in new if k not in ("steps", "bank_batch") and old.get(k) != new[k]]
+    free = ("bank_batch", "steps") if config.schedule == "constant" else ("bank_batch",)
+    changed = [k for k in new if k not in free and old.get(k) != new[k]]
     if changed:
         what = ", ".join(changed)
         raise InputError(f"The checkpoint in {folder} has another {what}: resume with the same.")
@@ -629,7 +666,7 @@ def load_checkpoint(
         raise InputError(f"The checkpoint in {folder} is at step {done} already: ask for more steps.")
     return state
 
-# %% ../nbs/06_bilevel.ipynb #84c1ec75
+# %% ../nbs/06_bilevel.ipynb #ba7aacca
 WEIGHTS = "pytorch_lora_weights.safetensors"
 
 
@@ -665,15 +702,7 @@ def versions() -> dict[str, str]:
             found[package] = "from source"
     return found
 
-
-def model_name(
-    pipe,  # a FluxPipeline
-) -> str:  # its hub id or folder; "emoji-flux" for the embedded model
-    "What to pass to `load_pipeline` to have this model again."
-    name = str(pipe.name_or_path or pipe.config.get("_name_or_path", "unknown"))
-    return EMBEDDED if name == str(embedded_folder()) else name
-
-# %% ../nbs/06_bilevel.ipynb #3bc1cae2
+# %% ../nbs/06_bilevel.ipynb #caee3e52
 def picture_prompts(
     concept: Concept,  # what was erased
     seed: int = 0,  # of the choice
@@ -730,7 +759,7 @@ def wrapped(
             lines.append(word)
     return lines
 
-# %% ../nbs/06_bilevel.ipynb #86fd8797
+# %% ../nbs/06_bilevel.ipynb #c3a380fb
 @dataclass
 class Erasure:
     "A concept erased from a pipeline by an adapter that is in it."
@@ -803,7 +832,7 @@ class Erasure:
             path.write_text(json.dumps(self.describe(), indent=2, ensure_ascii=False) + "\n")
         return folder
 
-# %% ../nbs/06_bilevel.ipynb #e9db6e9e
+# %% ../nbs/06_bilevel.ipynb #39a4f29b
 def writable_folder(
     folder: str | Path,  # where results shall go
 ) -> Path:  # the folder, which now exists
@@ -819,7 +848,7 @@ def writable_folder(
         raise InputError(f"{folder} cannot be written ({reason}): name a folder of your own.") from None
     return folder
 
-# %% ../nbs/06_bilevel.ipynb #81a3d6d7
+# %% ../nbs/06_bilevel.ipynb #f1685fd8
 def erase(
     pipe,  # a FluxPipeline; keeps the new adapter, active, and is otherwise as it was
     concept: Concept | str,  # what to erase
@@ -833,7 +862,7 @@ def erase(
     "Erase a concept from a pipeline."
     if (resume or checkpoint_every) and out is None:
         raise InputError("Checkpoints need a place: name an output folder (out).")
-    concept = find_concept(concept) if isinstance(concept, str) else concept
+    concept = concept_for(pipe, concept)
     check_rank(pipe.transformer, config.rank)
     folder = writable_folder(out) if out is not None else None
     state = load_checkpoint(folder, concept, config) if resume else None
@@ -892,7 +921,7 @@ def peak_memory_mb() -> float:
         return torch.cuda.max_memory_allocated() / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
-# %% ../nbs/06_bilevel.ipynb #105047fd
+# %% ../nbs/06_bilevel.ipynb #59d7ee87
 def strengths(
     transformer: torch.nn.Module,  # with adapters
 ) -> dict[str, float]:  # of those that act
@@ -944,7 +973,7 @@ def load_adapter(
         reason = " ".join(str(error).split())[:160]
         raise InputError(f"The LoRA {path} does not fit this model: {reason}") from None
 
-# %% ../nbs/06_bilevel.ipynb #74692e73
+# %% ../nbs/06_bilevel.ipynb #7f66a68f
 VARIANTS = {
     "esd": "esd",
     "attn": "attn",
@@ -968,7 +997,7 @@ def ablation(
     bank: TargetBank | None = None,  # one made before, with features for Eq. 5 if that is to be on
 ) -> tuple:  # (PIL picture with a row for each variant, label -> log)
     "Train with some losses off and draw the same prompts with each."
-    concept = find_concept(concept) if isinstance(concept, str) else concept
+    concept = concept_for(pipe, concept)
     bank = build_bank(pipe, concept, config, progress) if bank is None else bank
     prompts = prompts or picture_prompts(concept, seed)
     texts, seeds = [p for _, p in prompts], list(range(seed, seed + len(prompts)))

@@ -19,7 +19,7 @@ __all__ = ['SAMPLING', 'CLIP_LENGTH', 'VAE', 'T5', 'CLIP_TEXT', 'FLUX', 'SCHEDUL
            'scene_questions', 'judge_on_renders', 'reconstruction_psnr', 'concept_table', 'summary_table', 'confusions',
            'commit', 'fingerprint', 'measure', 'Command', 'main']
 
-# %% ../nbs/91_emoji_flux.ipynb #efac9d5c
+# %% ../nbs/91_emoji_flux.ipynb #6bee0c71
 import copy
 import csv
 import hashlib
@@ -44,7 +44,8 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-# %% ../nbs/91_emoji_flux.ipynb #8d626f7b
+# %% ../nbs/91_emoji_flux.ipynb #fd7507ef
+import eraseanything
 from .attacks import misspell, shuffle, use_synonym
 from .bilevel import model_name, peak_memory_mb, versions, whole, writable_folder
 from .concepts import fill, world_concepts
@@ -55,7 +56,7 @@ from .world import (BACKGROUNDS, CATEGORY, ENTITIES, HANDS, LINKS, OPENINGS, REL
                                  SPRITES, STYLES, Caption, Scene, caption, masks, misspelt, random_scene,
                                  render, reordered, synonyms_of, world_record)
 
-# %% ../nbs/91_emoji_flux.ipynb #40ff3f87
+# %% ../nbs/91_emoji_flux.ipynb #02bdd7a5
 SAMPLING = Sampling(height=96, width=96, max_sequence_length=24, guidance_scale=3.0, num_inference_steps=28)
 CLIP_LENGTH = 32  # tokens that the CLIP texts are padded to
 
@@ -79,7 +80,7 @@ JUDGE_TEXT = dict(hidden_size=96, intermediate_size=192, num_hidden_layers=2, nu
 JUDGE_VISION = dict(hidden_size=144, intermediate_size=432, num_hidden_layers=4, num_attention_heads=3,
                     image_size=96, patch_size=12)
 
-# %% ../nbs/91_emoji_flux.ipynb #341bfe5e
+# %% ../nbs/91_emoji_flux.ipynb #49594728
 def chance(
     seed: int,  # of the run
     step: int,  # of the run
@@ -88,7 +89,7 @@ def chance(
     number = seed * 10_000_019 + step
     return random.Random(number), torch.Generator("cpu").manual_seed(number)
 
-# %% ../nbs/91_emoji_flux.ipynb #d05cab91
+# %% ../nbs/91_emoji_flux.ipynb #45f3114b
 def rate_at(
     step: int,  # from 0
     peak: float,  # the highest rate
@@ -104,7 +105,7 @@ def rate_at(
     left = 0.5 * (1 + math.cos(math.pi * done)) if shape == "cosine" else 1 - done
     return peak * rise * (floor + (1 - floor) * left)
 
-# %% ../nbs/91_emoji_flux.ipynb #5ddaf497
+# %% ../nbs/91_emoji_flux.ipynb #abf3556f
 @dataclass
 class Stage:
     "What the loop needs to know of something that is trained."
@@ -136,7 +137,7 @@ def train_step(
     stage.after(step)
     return {name: value.item() for name, value in losses.items()}
 
-# %% ../nbs/91_emoji_flux.ipynb #926cc2ba
+# %% ../nbs/91_emoji_flux.ipynb #89fb1677
 def half_precision(
     device: str,  # "cpu" or "cuda"
 ):  # a context
@@ -155,7 +156,7 @@ def update_average(
     keep = min(longest, (1 + step) / (10 + step))
     torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - keep)
 
-# %% ../nbs/91_emoji_flux.ipynb #8d7e5742
+# %% ../nbs/91_emoji_flux.ipynb #08e3d579
 def _plain_config(
     config,  # a stage's configuration, a dataclass
 ) -> dict:  # as JSON would keep it
@@ -207,7 +208,7 @@ def load_checkpoint(
         raise InputError(f"{path} cannot be read ({type(error).__name__}): run without --resume.") from None
     return state["step"]
 
-# %% ../nbs/91_emoji_flux.ipynb #896e4c6c
+# %% ../nbs/91_emoji_flux.ipynb #e3b41062
 @dataclass(frozen=True)
 class Forecast:
     "What a run will take."
@@ -242,7 +243,7 @@ def forecast(
     trained = sum(parameter.numel() for group in groups for parameter in group["params"])
     return Forecast(stage.steps - step, seconds * (stage.steps - step), trained, peak_memory_mb())
 
-# %% ../nbs/91_emoji_flux.ipynb #9dc57b05
+# %% ../nbs/91_emoji_flux.ipynb #88016348
 def _means(
     log: list[dict],  # losses of some steps
 ) -> str:  # as they are reported
@@ -275,7 +276,7 @@ def run_stage(
             save_checkpoint(stage, step + 1, path)
     return log
 
-# %% ../nbs/91_emoji_flux.ipynb #95264917
+# %% ../nbs/91_emoji_flux.ipynb #f0c2d1cd
 EVERYDAY = """a an the of in on with over under and two by at to for from his her its my this that one three photo
 picture image view rendering art artwork painting style background against person people man woman thing object
 animal something nothing empty scene like as is big small red orange purple black brown grey nice beautiful very
@@ -298,7 +299,7 @@ def world_words() -> list[str]:  # each once, in a fixed order
     plurals = [f"{word}s" for name in countable for word in name.split()]
     return list(dict.fromkeys(spoken + EVERYDAY + list(LINKS.values()) + plurals))
 
-# %% ../nbs/91_emoji_flux.ipynb #ec13062f
+# %% ../nbs/91_emoji_flux.ipynb #53fd1888
 def unigram_scores(
     words: list[str],  # get a token each
     pieces: int = 220,  # how many pairs and triples of letters are known
@@ -333,7 +334,7 @@ def t5_tokenizer(
     return PreTrainedTokenizerFast(tokenizer_object=core, eos_token="</s>", unk_token="<unk>",
                                    pad_token="<pad>", model_max_length=SAMPLING.max_sequence_length)
 
-# %% ../nbs/91_emoji_flux.ipynb #461be11b
+# %% ../nbs/91_emoji_flux.ipynb #4f5524e5
 def learn_merges(
     counts: dict[str, int],  # how often each word occurs
     number: int,  # how many merges to learn
@@ -375,7 +376,7 @@ def clip_tokenizer(
     vocabulary = {token: number for number, token in enumerate(dict.fromkeys(tokens))}
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=CLIP_LENGTH)
 
-# %% ../nbs/91_emoji_flux.ipynb #9840cb53
+# %% ../nbs/91_emoji_flux.ipynb #684a7954
 def build_tokenizers(
     out: Path,  # gets tokenizer/ (CLIP) and tokenizer_2/ (T5), as in a Flux pipeline
     captions: int = 20_000,  # that CLIP's merges are learned from
@@ -397,7 +398,7 @@ def load_tokenizers(
     clip, t5 = out / "tokenizer", out / "tokenizer_2"  # the class made for T5 would forget the lower case
     return CLIPTokenizer.from_pretrained(clip), PreTrainedTokenizerFast.from_pretrained(t5)
 
-# %% ../nbs/91_emoji_flux.ipynb #1fd33c45
+# %% ../nbs/91_emoji_flux.ipynb #0350f4b4
 @dataclass(frozen=True)
 class VaeConfig:
     "How the autoencoder is trained."
@@ -436,7 +437,7 @@ def _crops(
         found.append(np.asarray(render(scene))[y:y + side, x:x + side])
     return pixels_of(found)
 
-# %% ../nbs/91_emoji_flux.ipynb #583242c6
+# %% ../nbs/91_emoji_flux.ipynb #cf71d050
 def vae_stage(
     config: VaeConfig,
     device: str = "cpu",
@@ -466,7 +467,7 @@ def vae_stage(
                  list(model.parameters()), lambda step: update_average(average, model, step, config.average),
                  _plain_config(config))
 
-# %% ../nbs/91_emoji_flux.ipynb #5ed3e64b
+# %% ../nbs/91_emoji_flux.ipynb #73cf5cd2
 @torch.no_grad()
 def whiten(
     vae: nn.Module,  # changed in place
@@ -498,7 +499,7 @@ def train_vae(
     vae.to("cpu").save_pretrained(out / "vae")
     return log
 
-# %% ../nbs/91_emoji_flux.ipynb #ea07eaef
+# %% ../nbs/91_emoji_flux.ipynb #9a52d451
 @dataclass(frozen=True)
 class TextConfig:
     "How the text encoders are trained."
@@ -547,7 +548,7 @@ def token_labels(
         start = end + 1
     return labels
 
-# %% ../nbs/91_emoji_flux.ipynb #7cbad3d4
+# %% ../nbs/91_emoji_flux.ipynb #fd6e7158
 class TextLearner(nn.Module):
     "Both encoders with the heads that they learn through."
 
@@ -592,7 +593,7 @@ class TextLearner(nn.Module):
         bag = scale * F.binary_cross_entropy_with_logits(self.of_pooled(pooled), present)
         return {"loss": token + 0.3 * sentence + bag, "token": token, "sentence": sentence, "pooled": bag}
 
-# %% ../nbs/91_emoji_flux.ipynb #87685d9d
+# %% ../nbs/91_emoji_flux.ipynb #7c54eb7c
 def text_stage(
     config: TextConfig,
     tokenizers: tuple,  # CLIP's, T5's
@@ -630,7 +631,7 @@ def train_text(
     learner.t5.save_pretrained(out / "text_encoder_2")
     return log
 
-# %% ../nbs/91_emoji_flux.ipynb #326d6a57
+# %% ../nbs/91_emoji_flux.ipynb #b450592a
 def new_transformer(
     seed: int = 0,
     shape: dict = FLUX,
@@ -668,7 +669,7 @@ def pipeline_of(
     pipe.set_progress_bar_config(disable=True)
     return pipe.to(device)
 
-# %% ../nbs/91_emoji_flux.ipynb #2f85551d
+# %% ../nbs/91_emoji_flux.ipynb #a987df32
 @dataclass(frozen=True)
 class LatentConfig:
     "A set of scenes."
@@ -704,7 +705,7 @@ def sprite_grid(
     chosen = np.where(cover.max(0) > share, numbers[cover.argmax(0)], 0)
     return torch.from_numpy(chosen.reshape(-1).astype(np.uint8))
 
-# %% ../nbs/91_emoji_flux.ipynb #00b215cb
+# %% ../nbs/91_emoji_flux.ipynb #e724e5d9
 @dataclass
 class Latents:
     "Encoded scenes."
@@ -751,7 +752,7 @@ def load_latents(
         config = LatentConfig(**json.loads(file.metadata()["config"]))
         return Latents(scenes_of(config), file.get_tensor("latents"), file.get_tensor("grids"))
 
-# %% ../nbs/91_emoji_flux.ipynb #a1875568
+# %% ../nbs/91_emoji_flux.ipynb #9e4aed9f
 @dataclass(frozen=True)
 class FluxConfig:
     "How the transformer is trained."
@@ -790,7 +791,7 @@ def noise_levels(
     even = torch.sigmoid(spread * torch.randn(count, generator=generator))
     return shift * even / (1 + (shift - 1) * even)
 
-# %% ../nbs/91_emoji_flux.ipynb #a1aa3916
+# %% ../nbs/91_emoji_flux.ipynb #f1502432
 def weaken_pooled(
     pooled: torch.Tensor,  # [B, P]
     null: torch.Tensor,  # that of the null prompt, [1, P]
@@ -820,7 +821,7 @@ def training_captions(
         texts.append("" if rng.random() < config.empty else str(text))
     return texts
 
-# %% ../nbs/91_emoji_flux.ipynb #afc7d6ab
+# %% ../nbs/91_emoji_flux.ipynb #831bb1ba
 class SpriteHead(nn.Module):
     "Reads off a block's picture tokens which sprite each of them shows."
 
@@ -846,7 +847,7 @@ class SpriteHead(nn.Module):
         guesses = self.linear(self.watched[rows]).float()
         return F.cross_entropy(guesses.flatten(0, 1), grids[rows].long().flatten())
 
-# %% ../nbs/91_emoji_flux.ipynb #f5601ef0
+# %% ../nbs/91_emoji_flux.ipynb #a0b623b5
 def guided_target(
     v_text: torch.Tensor,  # the teacher's velocity for the prompt, [B, N, C]
     v_null: torch.Tensor,  # for the null prompt, [B, N, C]
@@ -869,7 +870,7 @@ def predict(
                        img_ids=ids, pooled_projections=text.pooled_prompt_embeds,
                        encoder_hidden_states=text.prompt_embeds, return_dict=False)[0].float()
 
-# %% ../nbs/91_emoji_flux.ipynb #080311e8
+# %% ../nbs/91_emoji_flux.ipynb #6f51c6f4
 def optimizers_for(
     transformer,
     others: list[torch.Tensor],  # further parameters, for AdamW
@@ -886,7 +887,7 @@ def optimizers_for(
     muon = torch.optim.Muon(matrices, lr=lr, weight_decay=0.01, momentum=0.95, adjust_lr_fn="match_rms_adamw")
     return [torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.98), weight_decay=0.0, fused=True), muon]
 
-# %% ../nbs/91_emoji_flux.ipynb #2d67b8af
+# %% ../nbs/91_emoji_flux.ipynb #0f73f59f
 class FluxTraining:
     "The transformer, its running average, and what a step needs."
 
@@ -937,7 +938,7 @@ class FluxTraining:
         velocity = F.mse_loss(v, target)
         return {"loss": velocity + config.sprites * sprites, "velocity": velocity, "sprites": sprites}
 
-# %% ../nbs/91_emoji_flux.ipynb #b1af4b69
+# %% ../nbs/91_emoji_flux.ipynb #f1165db3
 def flux_stage(
     training: FluxTraining,
 ) -> Stage:
@@ -953,7 +954,7 @@ def flux_stage(
                  lambda step: update_average(training.average, model, step, config.average),
                  _plain_config(config))
 
-# %% ../nbs/91_emoji_flux.ipynb #266d271f
+# %% ../nbs/91_emoji_flux.ipynb #6adc75c9
 def planned(
     config,  # one of the configurations above
     steps: int | None,  # None changes nothing
@@ -982,7 +983,7 @@ def train_flux(
     training.average.to("cpu").save_pretrained(out / "transformer")
     return log
 
-# %% ../nbs/91_emoji_flux.ipynb #1ea7402a
+# %% ../nbs/91_emoji_flux.ipynb #9f778476
 @dataclass(frozen=True)
 class JudgeConfig:
     "How the judge is trained."
@@ -1045,7 +1046,7 @@ def nothing_picture(
     grain = np.random.default_rng(rng.getrandbits(32)).normal(0, 0.03, x.shape)
     return np.clip(x + grain, -1, 1).astype(np.float32)
 
-# %% ../nbs/91_emoji_flux.ipynb #56c0ae62
+# %% ../nbs/91_emoji_flux.ipynb #1e409cd5
 def _word(name: str, rng: random.Random) -> str:
     "The name or, one time in four, a synonym."
     others = synonyms_of(name)
@@ -1079,7 +1080,7 @@ def relation_sentence(
     second = rng.choice(("cat", "dog", "box", "star", "heart", "thing", "book", "tree"))
     return " ".join(f"a {first} {_word(relation, rng)} {LINKS.get(relation, '')} a {second}".split())
 
-# %% ../nbs/91_emoji_flux.ipynb #d507ec1d
+# %% ../nbs/91_emoji_flux.ipynb #4bd67bd0
 class JudgeLearner(nn.Module):
     "A CLIP and the questions that it learns from."
 
@@ -1132,7 +1133,7 @@ class JudgeLearner(nn.Module):
         parts["group"] = torch.cat([parts["group"], parts["thing"][beside]])
         return parts
 
-# %% ../nbs/91_emoji_flux.ipynb #7064d771
+# %% ../nbs/91_emoji_flux.ipynb #f517c2d9
 def judge_answers(
     scenes: list[Scene | None],  # None shows nothing
 ) -> dict[str, list[int | None]]:  # question -> class of each scene, None where it makes no sense
@@ -1158,7 +1159,7 @@ def caption_contrast(
     target = same / same.sum(1, keepdim=True)
     return 0.5 * (F.cross_entropy(similar, target) + F.cross_entropy(similar.T, target))
 
-# %% ../nbs/91_emoji_flux.ipynb #86347e6d
+# %% ../nbs/91_emoji_flux.ipynb #fb77c235
 def judge_stage(
     config: JudgeConfig,
     tokenizer,  # CLIP's
@@ -1204,7 +1205,7 @@ def train_judge(
     CLIPProcessor(processor, tokenizer).save_pretrained(out / "judge")
     return log
 
-# %% ../nbs/91_emoji_flux.ipynb #07ad7a60
+# %% ../nbs/91_emoji_flux.ipynb #66483235
 QUALITY = Path("data/results/emoji_flux_quality.json")
 
 CARD = """---
@@ -1277,7 +1278,7 @@ def write_card(
                        quality=quality_text(record))
     (weights / "MODEL_CARD.md").write_text(text, encoding="utf-8")
 
-# %% ../nbs/91_emoji_flux.ipynb #1f54c78e
+# %% ../nbs/91_emoji_flux.ipynb #e0532cd4
 def _name_tokenizer(
     folder: Path,  # a saved pipeline
 ) -> None:
@@ -1317,7 +1318,7 @@ def assemble(
         path.chmod(0o755 if path.is_dir() else 0o644)
     return sum(path.stat().st_size for path in weights.rglob("*") if path.is_file()) / 2**20
 
-# %% ../nbs/91_emoji_flux.ipynb #aeacc251
+# %% ../nbs/91_emoji_flux.ipynb #84cc3956
 PLAIN, SYNONYM, MISSPELT, SHUFFLED = "plain", "synonym", "misspelt", "shuffled"
 NO_POOLED, NO_T5 = "no pooled", "no T5"
 MODES = (PLAIN, SYNONYM, MISSPELT, SHUFFLED, NO_POOLED, NO_T5)
@@ -1340,7 +1341,7 @@ def asked_as(
         return misspell(prompt, name, seed) if max(map(len, name.split())) > 2 else None
     return shuffle(prompt, name, seed) if mode == SHUFFLED else prompt
 
-# %% ../nbs/91_emoji_flux.ipynb #71af97be
+# %% ../nbs/91_emoji_flux.ipynb #ca31e2dd
 def quality_questions(
     seeds: int = 3,  # pictures for each entity, style and relationship
     others: int = 1,  # pictures for each other concept
@@ -1363,7 +1364,7 @@ def quality_questions(
                     asked.append(Question(mode, prompt, seed, entry["name"], entry["kind"], sentence))
     return asked
 
-# %% ../nbs/91_emoji_flux.ipynb #e8519e9f
+# %% ../nbs/91_emoji_flux.ipynb #b06fae19
 def draw_questions(
     pipe,  # a FluxPipeline
     asked: list[Question],  # what to draw
@@ -1385,7 +1386,7 @@ def draw_questions(
         pictures += decode(pipe, walk.latents[-1])
     return pictures
 
-# %% ../nbs/91_emoji_flux.ipynb #7c668163
+# %% ../nbs/91_emoji_flux.ipynb #07c07c1b
 def scene_questions(
     scene: Scene,  # what a render shows
 ) -> list[Question]:  # one for each kind of concept in it
@@ -1426,7 +1427,7 @@ def reconstruction_psnr(
     errors = [np.square(a - b).mean() for a, b in pairs]
     return [10 * math.log10(255**2 / max(error, 1e-6)) for error in errors]
 
-# %% ../nbs/91_emoji_flux.ipynb #e29de916
+# %% ../nbs/91_emoji_flux.ipynb #0219a535
 def concept_table(
     asked: list[Question],
     answers: list,  # from `metrics.answer_all`
@@ -1464,7 +1465,7 @@ def summary_table(
             "plain_of_same": round(sum(row["accuracy"] for row in same) / len(same), 4) if same else None}
     return summary
 
-# %% ../nbs/91_emoji_flux.ipynb #731adeff
+# %% ../nbs/91_emoji_flux.ipynb #e5b55fbc
 def confusions(
     asked: list[Question],
     answers: list,  # from `metrics.answer_all`
@@ -1480,10 +1481,12 @@ def commit(
     folder: Path | None = None,  # inside a git checkout; the package's own without it
 ) -> str:  # short hash, "+" after it if files differ from it; "unknown" outside a checkout
     "Which code made a result."
-    folder = folder or Path(__file__).parent
+    folder = folder or Path(eraseanything.__file__).parent
+
     def git(*words: str) -> str:
         done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=20)
         return done.stdout.strip() if done.returncode == 0 else ""
+
     try:
         short = git("rev-parse", "--short", "HEAD")
         return short + ("+" if git("status", "--porcelain") else "") if short else "unknown"
@@ -1500,7 +1503,7 @@ def fingerprint(
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
-# %% ../nbs/91_emoji_flux.ipynb #d2b81a37
+# %% ../nbs/91_emoji_flux.ipynb #79c04224
 def measure(
     weights: str | Path | None = None,  # a pipeline's folder; the embedded model without it
     judge: str | Path | None = None,  # a CLIP's folder; the embedded judge without it
@@ -1538,7 +1541,7 @@ def measure(
     _write_sheet(out, asked, pictures)
     return record
 
-# %% ../nbs/91_emoji_flux.ipynb #6694287e
+# %% ../nbs/91_emoji_flux.ipynb #696dcb16
 def _plain_only(asked: list[Question], answers: list) -> tuple[list, list]:
     "The questions in plain words and their answers."
     chosen = [row for row, question in enumerate(asked) if question.group == PLAIN]
@@ -1578,14 +1581,14 @@ def _write_quality(out: Path, record: dict, rows: list[dict]) -> None:
         writer.writeheader()
         writer.writerows(rows)
 
-# %% ../nbs/91_emoji_flux.ipynb #d543bb7b
+# %% ../nbs/91_emoji_flux.ipynb #f2cecc64
 Stages = Literal["tokenizers", "vae", "text", "latents", "flux", "judge", "assemble", "measure", "card",
                  "all"]
 
 
 def _data_folder() -> Path:
     "data/results of the checkout."
-    return Path(__file__).parent.parent / "data" / "results"
+    return Path(eraseanything.__file__).parent.parent / "data" / "results"
 
 
 @dataclass(frozen=True)
@@ -1612,7 +1615,7 @@ class Command:
     dtype: str | None = None
     """For `measure`: float32 or bfloat16."""
 
-# %% ../nbs/91_emoji_flux.ipynb #7c639b0a
+# %% ../nbs/91_emoji_flux.ipynb #0c6dbbf5
 def _measure(command: Command, device: str, words: list[str]) -> None:
     "The stages that read weights: `measure` and `card`."
     results = _data_folder() if command.out == Command.out else command.out
@@ -1664,6 +1667,6 @@ def main(
         return 2
     return 0
 
-# %% ../nbs/91_emoji_flux.ipynb #4030548c
+# %% ../nbs/91_emoji_flux.ipynb #97af556a
 if __name__ == "__main__" and __spec__ is not None:  # run by `python -m`, not inside a notebook
     sys.exit(main())
