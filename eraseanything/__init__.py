@@ -6,10 +6,10 @@ __version__ = "0.1.0"
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/index.ipynb #init0011
+# %% ../nbs/index.ipynb #7287b08c
 import importlib
 
-# %% ../nbs/index.ipynb #init0012
+# %% ../nbs/index.ipynb #bb3518c0
 # `import eraseanything` costs nothing and yet `from eraseanything import erase` works: these names are looked
 # up when they are first asked for, and only then is the chapter that defines them imported.
 _WHERE = {"load_pipeline": "flux", "sample": "flux", "InputError": "flux", "find_concept": "concepts",

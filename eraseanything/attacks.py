@@ -6,7 +6,7 @@
 __all__ = ['ATTACKS', 'misspell', 'affix', 'use_synonym', 'repeat', 'shuffle', 'wilson_interval', 'attacked_prompts',
            'attack_success_rate']
 
-# %% ../nbs/04_attacks.ipynb #dc1d2803
+# %% ../nbs/04_attacks.ipynb #a0bb9f68
 import hashlib
 import math
 import random
@@ -19,7 +19,7 @@ from .concepts import fill, find_concept, is_word
 from .flux import InputError
 from .tokens import find_phrase, shuffle_words
 
-# %% ../nbs/04_attacks.ipynb #19d87bb9
+# %% ../nbs/04_attacks.ipynb #02820860
 def _places(prompt: str, phrase: str) -> list[tuple[int, int]]:
     "Where the phrase is; an error if it is nowhere."
     places = find_phrase(prompt, phrase)
@@ -40,7 +40,7 @@ def _replaced(prompt: str, phrase: str, change: Callable[[str], str]) -> str:
         prompt = prompt[:first] + change(prompt[first:end]) + prompt[end:]
     return prompt
 
-# %% ../nbs/04_attacks.ipynb #3eac3e6c
+# %% ../nbs/04_attacks.ipynb #0171db68
 _KEYBOARD = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 
 
@@ -66,7 +66,7 @@ def _typos(word: str, rng: random.Random) -> list[str]:
     ]
     return [way for way in ways if way and way.casefold() != word.casefold()]
 
-# %% ../nbs/04_attacks.ipynb #31944992
+# %% ../nbs/04_attacks.ipynb #e9a71a5b
 def misspell(
     prompt: str, # has the phrase in it
     phrase: str, # what to misspell
@@ -89,7 +89,7 @@ def _swap_word(found: str, target: str, typo: str) -> str:
     first, end = find_phrase(found, target)[0]
     return found[:first] + (typo.capitalize() if found[first].isupper() else typo) + found[end:]
 
-# %% ../nbs/04_attacks.ipynb #fc13ad12
+# %% ../nbs/04_attacks.ipynb #c8d3d9e7
 def affix(
     prompt: str, # has the phrase in it
     phrase: str, # what to glue letters to
@@ -102,7 +102,7 @@ def affix(
     before = rng.random() < 0.5
     return _replaced(prompt, phrase, lambda found: letters + found if before else found + letters)
 
-# %% ../nbs/04_attacks.ipynb #af91f0db
+# %% ../nbs/04_attacks.ipynb #b30b8623
 @lru_cache(maxsize=1024)
 def _known_synonyms(phrase: str) -> tuple[str, ...]:
     "What chapter 03 knows, asked once for each phrase; that there is nothing is for the caller to say."
@@ -129,7 +129,7 @@ def use_synonym(
         prompt = fill(prompt[:first].replace("{}", "") + "{}" + prompt[end:].replace("{}", ""), word)
     return prompt
 
-# %% ../nbs/04_attacks.ipynb #7e8c5645
+# %% ../nbs/04_attacks.ipynb #32b6d2a1
 def repeat(
     prompt: str, # has the phrase in it
     phrase: str, # what to say again
@@ -149,7 +149,7 @@ def repeat(
         prompt = " ".join(part for part in (prompt[:at].strip(), copy, prompt[at:].strip()) if part)
     return prompt
 
-# %% ../nbs/04_attacks.ipynb #1d3ec4ac
+# %% ../nbs/04_attacks.ipynb #5764c123
 def shuffle(
     prompt: str, # has the phrase in it
     phrase: str, # stays whole
@@ -165,7 +165,7 @@ def shuffle(
             break
     return mixed
 
-# %% ../nbs/04_attacks.ipynb #3b43df21
+# %% ../nbs/04_attacks.ipynb #83b12393
 ATTACKS: dict[str, Callable[[str, str, int], str]] = {
     "misspell": misspell,
     "affix": affix,
@@ -174,7 +174,7 @@ ATTACKS: dict[str, Callable[[str, str, int], str]] = {
     "shuffle": shuffle,
 }
 
-# %% ../nbs/04_attacks.ipynb #2e4a0465
+# %% ../nbs/04_attacks.ipynb #1e367fff
 def wilson_interval(
     successes: int, # how often it worked
     n: int, # of how many tries
@@ -190,7 +190,7 @@ def wilson_interval(
     half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
     return max(0.0, middle - half), min(1.0, middle + half)
 
-# %% ../nbs/04_attacks.ipynb #d9c3a084
+# %% ../nbs/04_attacks.ipynb #f9cc0fa2
 def attacked_prompts(
     prompts: Sequence[tuple[str, str]], # pairs of a prompt and the phrase to hide
     attacks: dict[str, Callable] | None = None, # name -> attack; `ATTACKS` when not given

@@ -6,7 +6,7 @@
 __all__ = ['METHODS', 'indicator', 'column_attention', 'attention_with_columns', 'capture_over_sdpa', 'Captured', 'ColumnProbe',
            'remove_probes', 'erase_columns', 'heat_maps', 'plot_heat_maps', 'overlap']
 
-# %% ../nbs/02_attention.ipynb #599eb377
+# %% ../nbs/02_attention.ipynb #d7e0448d
 import time
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ from eraseanything.flux import (
 )
 from .tokens import token_positions
 
-# %% ../nbs/02_attention.ipynb #dedbc4fc
+# %% ../nbs/02_attention.ipynb #2caa5519
 def indicator(
     token_positions: list[list[int]], # the word's token positions, one list for each sample of the batch
     text_length: int,                 # number of text tokens, padding included
@@ -40,7 +40,7 @@ def indicator(
         weights[sample, positions] = 1 / len(positions) if reduce == "mean" else 1
     return weights
 
-# %% ../nbs/02_attention.ipynb #89d4df71
+# %% ../nbs/02_attention.ipynb #209ae14a
 def _values(
     weights: torch.Tensor, # [B or 1, T, C]
     key: torch.Tensor,     # [B, H, N, d], for its size, type and device
@@ -61,7 +61,7 @@ def _row_mask(
     "The part of an attention mask that belongs to some queries."
     return mask if mask is None or mask.shape[-2] == 1 else mask[..., rows, :]
 
-# %% ../nbs/02_attention.ipynb #0aaa834f
+# %% ../nbs/02_attention.ipynb #06d3e0db
 def column_attention(
     q: torch.Tensor,                   # queries [B, H, N, d], after normalisation and rotary embedding
     k: torch.Tensor,                   # keys [B, H, N, d]
@@ -99,7 +99,7 @@ def _dense(q, k, v, weights, rows, mask):
     columns = (matrix @ _values(weights, k))[:, :, rows, : weights.shape[-1]]
     return matrix @ v, columns
 
-# %% ../nbs/02_attention.ipynb #ecb3f4bc
+# %% ../nbs/02_attention.ipynb #d0d81452
 METHODS = ("auto", "augment", "second", "dense")
 
 
@@ -132,7 +132,7 @@ def attention_with_columns(
     output = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=q.shape[-1] ** -0.5)
     return output, column_attention(q, k, weights, rows, mask)
 
-# %% ../nbs/02_attention.ipynb #f41ce70d
+# %% ../nbs/02_attention.ipynb #4818f88e
 def _saved_bytes(
     run, # a function whose result has a graph
 ) -> int: # bytes that the graph keeps for the backward pass
@@ -164,7 +164,7 @@ def _seconds(
     wait()
     return clock() - start
 
-# %% ../nbs/02_attention.ipynb #ab594d38
+# %% ../nbs/02_attention.ipynb #cacea3a6
 def capture_over_sdpa(
     length: int = 1280,        # tokens, a fifth of them text: 1280 as in FLUX.1 at 512 pixels
     heads: int = 4,            # attention heads
@@ -193,7 +193,7 @@ def capture_over_sdpa(
     with_columns, without = (min(times) for times in zip(*timed))
     return {"time": with_columns / without, "memory": _saved_bytes(ours) / _saved_bytes(plain)}
 
-# %% ../nbs/02_attention.ipynb #8514380d
+# %% ../nbs/02_attention.ipynb #e937e4e0
 @dataclass(frozen=True)
 class _Request:
     "What the tapped processors are asked for."
@@ -211,7 +211,7 @@ class _Switch:
 class _Stop(Exception):
     "Leaves the transformer after the last block that was asked for."
 
-# %% ../nbs/02_attention.ipynb #9dcef262
+# %% ../nbs/02_attention.ipynb #6e7a0ac0
 def _tap(query, key, value, attn_mask=None, backend=None, parallel_config=None):
     "Stands where a processor calls `dispatch_attention_fn`; the processor arrives as its own `backend`."
     tapped, request, method = backend, backend.switch.request, backend.method
@@ -234,7 +234,7 @@ def _tap(query, key, value, attn_mask=None, backend=None, parallel_config=None):
         raise _Stop
     return output
 
-# %% ../nbs/02_attention.ipynb #63c8aa1c
+# %% ../nbs/02_attention.ipynb #d34498f5
 class _Tapped:
     "What a tapped processor has besides the stock one's own."
 
@@ -278,7 +278,7 @@ def _tapped(
     tapped.method = method
     return tapped
 
-# %% ../nbs/02_attention.ipynb #76dd0ff6
+# %% ../nbs/02_attention.ipynb #d5937a04
 def _attentions(
     transformer: torch.nn.Module, # a FluxTransformer2DModel
     blocks: str | list[int],      # "dual", "single", "all", or block numbers
@@ -308,7 +308,7 @@ def _check_projections(
         if getattr(attn.processor, "_parallel_config", None) is not None:
             raise InputError(f"Block {number} is split over devices: columns need the whole sequence on one.")
 
-# %% ../nbs/02_attention.ipynb #37e5d173
+# %% ../nbs/02_attention.ipynb #92fa7d85
 @dataclass
 class Captured:
     "What a forward pass left behind."
@@ -435,7 +435,7 @@ class ColumnProbe:
         return checkpoint(module.__call__, *args, use_reentrant=False,
                           context_fn=lambda: (nullcontext(), pinned()))
 
-# %% ../nbs/02_attention.ipynb #c2052d38
+# %% ../nbs/02_attention.ipynb #ee65cada
 def _untap(attn):
     "Give an attention module its stock processor back, with the backend chosen meanwhile."
     tapped = attn.processor
@@ -451,7 +451,7 @@ def remove_probes(
         if isinstance(attn.processor, _Tapped):
             _untap(attn)
 
-# %% ../nbs/02_attention.ipynb #dc281207
+# %% ../nbs/02_attention.ipynb #56e07c2a
 def _dropped(
     positions: list[int] | list[list[int]], # for all samples, or one list for each
     length: int,                            # number of tokens
@@ -515,7 +515,7 @@ def erase_columns(
         for hook in hooks:
             hook.remove()
 
-# %% ../nbs/02_attention.ipynb #4ff38820
+# %% ../nbs/02_attention.ipynb #f8b2a8f1
 @torch.no_grad()
 def heat_maps(
     pipe,                             # a FluxPipeline
@@ -542,7 +542,7 @@ def heat_maps(
             maps.append(columns if heads else columns.mean(dim=1))
     return torch.stack(maps).unflatten(-1, token_grid(pipe, sampling)).cpu().numpy()
 
-# %% ../nbs/02_attention.ipynb #f9c934ee
+# %% ../nbs/02_attention.ipynb #ae3984d9
 def plot_heat_maps(
     maps,                     # array [steps, blocks, h, w]
     columns: int = 7,         # how many steps to show, evenly spread
@@ -573,7 +573,7 @@ def plot_heat_maps(
     figure.tight_layout()
     return figure
 
-# %% ../nbs/02_attention.ipynb #2df06d2b
+# %% ../nbs/02_attention.ipynb #6c9dac30
 def overlap(
     maps,  # array [..., h, w]
     truth, # array [h, w], the covered share of each patch

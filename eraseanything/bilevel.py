@@ -11,7 +11,7 @@ __all__ = ['RANGES', 'CHOICES', 'TARGETS', 'HEADS', 'CHECKPOINT', 'WEIGHTS', 'VA
            'lora_weights', 'versions', 'picture_prompts', 'comparison', 'wrapped', 'Erasure', 'writable_folder',
            'erase', 'run', 'peak_memory_mb', 'strengths', 'load_erasure', 'load_adapter', 'ablation']
 
-# %% ../nbs/06_bilevel.ipynb #118c49e1
+# %% ../nbs/06_bilevel.ipynb #d47f6063
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -37,7 +37,7 @@ from .losses import attention_loss, column_feature, esd_loss, esd_target
 from .losses import lora_loss, noised, rsc_loss
 from .tokens import shuffle_words, token_positions
 
-# %% ../nbs/06_bilevel.ipynb #8723aa2f
+# %% ../nbs/06_bilevel.ipynb #81f6e861
 class Weights(NamedTuple):
     "How much each of the four losses counts; 0 switches one off."
 
@@ -46,7 +46,7 @@ class Weights(NamedTuple):
     lora: float = 5.0  # Eq. 4
     rsc: float = 0.002  # Eq. 5
 
-# %% ../nbs/06_bilevel.ipynb #52c58e51
+# %% ../nbs/06_bilevel.ipynb #00b6643f
 @dataclass(frozen=True)
 class EraseConfig:
     "Everything that decides how a concept is erased, apart from the concept and the model."
@@ -94,7 +94,7 @@ class EraseConfig:
         values |= dict(schedule="constant")
         return cls(**{**values, **changes})
 
-# %% ../nbs/06_bilevel.ipynb #b24c237f
+# %% ../nbs/06_bilevel.ipynb #82c47f32
 RANGES = dict(steps=(1, 10**6), rank=(1, 1024), lr_erase=(0, 1), lr_preserve=(0, 1), max_norm=(0, 10**6))
 RANGES |= dict(eta=(0, 100), tau=(1e-4, 100), irrelevant=(1, 100), guidance_scale=(0, 100))
 RANGES |= dict(batch_size=(1, 1024), bank_batch=(1, 1024), rsc_points=(1, 10**4), seed=(0, 2**31 - 1))
@@ -128,7 +128,7 @@ def check_config(
     if config.synonyms + config.misspelled > 1:
         raise InputError("The shares of synonyms and of misspelled prompts add up to more than 1: lower one.")
 
-# %% ../nbs/06_bilevel.ipynb #4f69312b
+# %% ../nbs/06_bilevel.ipynb #14857e93
 def config_to_dict(
     config: EraseConfig,  # settings
 ) -> dict:  # plain numbers and strings, for JSON
@@ -145,7 +145,7 @@ def config_from_dict(
         raise InputError(f"Unknown settings {', '.join(sorted(unknown))}: EraseConfig says which there are.")
     return EraseConfig(**values)
 
-# %% ../nbs/06_bilevel.ipynb #be6a3315
+# %% ../nbs/06_bilevel.ipynb #41f1e7b4
 TARGETS = re.compile(r"transformer_blocks\.\d+\.attn\.add_[qk]_proj")
 
 
@@ -159,7 +159,7 @@ def lora_targets(
         raise InputError(f"{kind} has no add_q_proj and add_k_proj: a Flux transformer would be right.")
     return names
 
-# %% ../nbs/06_bilevel.ipynb #61fb343a
+# %% ../nbs/06_bilevel.ipynb #587aa224
 def loaded_adapters(
     transformer: torch.nn.Module,  # any diffusers transformer
 ) -> list[str]:  # names of the adapters it carries, active or not
@@ -221,7 +221,7 @@ def add_lora(
         parameter.data = parameter.data.float()
     return found
 
-# %% ../nbs/06_bilevel.ipynb #ca1329a3
+# %% ../nbs/06_bilevel.ipynb #fe46860b
 @contextmanager
 def without_adapters(
     transformer: torch.nn.Module,  # its adapters are off inside the block
@@ -253,7 +253,7 @@ def remove_lora(
     elif activate := [n for n in activate if n in left]:
         transformer.set_adapter(activate)
 
-# %% ../nbs/06_bilevel.ipynb #f71d6698
+# %% ../nbs/06_bilevel.ipynb #e523e532
 HEADS = ("a photo of", "a picture of", "an image of")
 
 
@@ -267,7 +267,7 @@ def wordings(
         found += [h + template[len(head) :] for h in HEADS] if head else [template]
     return list(dict.fromkeys(found))
 
-# %% ../nbs/06_bilevel.ipynb #23e60473
+# %% ../nbs/06_bilevel.ipynb #411b5a02
 class Sentence(NamedTuple):
     "A prompt that knows where its concept is."
 
@@ -298,7 +298,7 @@ def concept_sentences(
         sentences.append(Sentence(template, phrase))
     return sentences
 
-# %% ../nbs/06_bilevel.ipynb #d020315c
+# %% ../nbs/06_bilevel.ipynb #b4179b68
 class Teacher:
     "The frozen model, asked in batches and without gradient."
 
@@ -360,7 +360,7 @@ class Teacher:
                 parts.append(column_feature(captured.columns).cpu())
         return torch.cat(parts)
 
-# %% ../nbs/06_bilevel.ipynb #e22b3bc8
+# %% ../nbs/06_bilevel.ipynb #4e698577
 def words_in_place(
     concept: Concept,  # with its synonyms and irrelevant words
     config: EraseConfig,  # how many places, K and the seed
@@ -375,7 +375,7 @@ def words_in_place(
         places.append([rng.choice(synonyms), *(words * config.irrelevant)[: config.irrelevant]])
     return places
 
-# %% ../nbs/06_bilevel.ipynb #3d554975
+# %% ../nbs/06_bilevel.ipynb #8bbc5e36
 @dataclass
 class TargetBank:
     "Everything the frozen model decides: prompts, places, and what it answers there."
@@ -399,7 +399,7 @@ class TargetBank:
     f_syn: Tensor  # features of the synonyms, [R, F]
     f_ir: Tensor  # features of the irrelevant words, [R, K, F]
 
-# %% ../nbs/06_bilevel.ipynb #32be8628
+# %% ../nbs/06_bilevel.ipynb #f6107139
 def model_name(
     pipe,  # a FluxPipeline
 ) -> str:  # its hub id or folder; "emoji-flux" for the embedded model
@@ -422,7 +422,7 @@ def concept_for(
     "What a name means to this model."
     return find_concept(concept, records=records_for(model_name(pipe))) if isinstance(concept, str) else concept
 
-# %% ../nbs/06_bilevel.ipynb #70e4dba5
+# %% ../nbs/06_bilevel.ipynb #815bb8a4
 def feature_targets(
     teacher: Teacher,  # the frozen model
     concept: Concept,  # what to erase
@@ -466,7 +466,7 @@ def build_bank(
     return TargetBank(sentences, spans, text[:E], teacher.sigmas, teacher.ids, teacher.guidance, x, v_concept,
                       v_null, kept, text[E:-1], kept_x, kept_v, clean, *features)
 
-# %% ../nbs/06_bilevel.ipynb #c389ea4f
+# %% ../nbs/06_bilevel.ipynb #cefbc371
 class TwoLevel:
     "The two levels of Eq. 6 over a target bank, one iteration at a time."
 
@@ -585,7 +585,7 @@ class TwoLevel:
         self.generator.set_state(state["generator"])
         self.step = state["step"]
 
-# %% ../nbs/06_bilevel.ipynb #95ed8461
+# %% ../nbs/06_bilevel.ipynb #8be48c63
 @contextmanager
 def training(
     transformer: torch.nn.Module,  # frozen inside the block
@@ -613,7 +613,7 @@ def training(
         for parameter, flag in required + [(p, False) for p in parameters.values()]:
             parameter.requires_grad_(flag)
 
-# %% ../nbs/06_bilevel.ipynb #3be56b39
+# %% ../nbs/06_bilevel.ipynb #2160a6a0
 CHECKPOINT = "checkpoint.pt"
 
 
@@ -666,7 +666,7 @@ def load_checkpoint(
         raise InputError(f"The checkpoint in {folder} is at step {done} already: ask for more steps.")
     return state
 
-# %% ../nbs/06_bilevel.ipynb #ba7aacca
+# %% ../nbs/06_bilevel.ipynb #82c2150b
 WEIGHTS = "pytorch_lora_weights.safetensors"
 
 
@@ -702,7 +702,7 @@ def versions() -> dict[str, str]:
             found[package] = "from source"
     return found
 
-# %% ../nbs/06_bilevel.ipynb #caee3e52
+# %% ../nbs/06_bilevel.ipynb #32e2b5c5
 def picture_prompts(
     concept: Concept,  # what was erased
     seed: int = 0,  # of the choice
@@ -759,7 +759,7 @@ def wrapped(
             lines.append(word)
     return lines
 
-# %% ../nbs/06_bilevel.ipynb #c3a380fb
+# %% ../nbs/06_bilevel.ipynb #f67114a7
 @dataclass
 class Erasure:
     "A concept erased from a pipeline by an adapter that is in it."
@@ -832,7 +832,7 @@ class Erasure:
             path.write_text(json.dumps(self.describe(), indent=2, ensure_ascii=False) + "\n")
         return folder
 
-# %% ../nbs/06_bilevel.ipynb #39a4f29b
+# %% ../nbs/06_bilevel.ipynb #8d492f64
 def writable_folder(
     folder: str | Path,  # where results shall go
 ) -> Path:  # the folder, which now exists
@@ -848,7 +848,7 @@ def writable_folder(
         raise InputError(f"{folder} cannot be written ({reason}): name a folder of your own.") from None
     return folder
 
-# %% ../nbs/06_bilevel.ipynb #f1685fd8
+# %% ../nbs/06_bilevel.ipynb #7ee00cab
 def erase(
     pipe,  # a FluxPipeline; keeps the new adapter, active, and is otherwise as it was
     concept: Concept | str,  # what to erase
@@ -921,7 +921,7 @@ def peak_memory_mb() -> float:
         return torch.cuda.max_memory_allocated() / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
-# %% ../nbs/06_bilevel.ipynb #59d7ee87
+# %% ../nbs/06_bilevel.ipynb #d8bd27a4
 def strengths(
     transformer: torch.nn.Module,  # with adapters
 ) -> dict[str, float]:  # of those that act
@@ -973,7 +973,7 @@ def load_adapter(
         reason = " ".join(str(error).split())[:160]
         raise InputError(f"The LoRA {path} does not fit this model: {reason}") from None
 
-# %% ../nbs/06_bilevel.ipynb #7f66a68f
+# %% ../nbs/06_bilevel.ipynb #2f87d4d6
 VARIANTS = {
     "esd": "esd",
     "attn": "attn",

@@ -7,7 +7,7 @@ __all__ = ['parse_lora', 'check_writable', 'check_out_folder', 'check_picture', 
            'Source', 'unmade', 'Erase', 'score_table', 'Sample', 'save_figure', 'Attention', 'architecture_table',
            'Probe', 'parse', 'main']
 
-# %% ../nbs/12_cli.ipynb #7758ab6d
+# %% ../nbs/12_cli.ipynb #07afad8b
 import contextlib
 import io
 import json
@@ -24,7 +24,7 @@ from typing import Annotated, Union
 
 import tyro
 
-# %% ../nbs/12_cli.ipynb #9aee5c21
+# %% ../nbs/12_cli.ipynb #b4c908a6
 from .attacks import ATTACKS
 from .attention import heat_maps, plot_heat_maps
 from .bilevel import CHECKPOINT, WEIGHTS, EraseConfig
@@ -35,7 +35,7 @@ from .flux import plot_architecture, sample
 from .metrics import Judge, score_erasure, seen_names
 from .tokens import token_positions
 
-# %% ../nbs/12_cli.ipynb #da8f1093
+# %% ../nbs/12_cli.ipynb #3c110310
 def parse_lora(
     text: str,  # FOLDER or FOLDER:STRENGTH
 ) -> tuple[Path, float]:  # a folder that holds a LoRA, and a finite strength
@@ -53,7 +53,7 @@ def parse_lora(
         raise InputError(f"There is no LoRA at {folder}: give a folder with {WEIGHTS} in it.")
     return Path(folder), value
 
-# %% ../nbs/12_cli.ipynb #257f3c84
+# %% ../nbs/12_cli.ipynb #76c5bec4
 def check_writable(
     path: Path,  # a file or folder that may not exist yet
 ) -> None:
@@ -93,7 +93,7 @@ def check_picture(
         raise InputError(f"{path} is a folder: name a file with --out.")
     check_writable(path)
 
-# %% ../nbs/12_cli.ipynb #cfbc23c0
+# %% ../nbs/12_cli.ipynb #ee35e985
 @dataclass(frozen=True)
 class Settings(EraseConfig):
     "The settings of an erasure."
@@ -119,7 +119,7 @@ def read_settings(
     config = config_from_dict(values.get("settings", values))
     return Settings(**{item.name: getattr(config, item.name) for item in fields(config)})
 
-# %% ../nbs/12_cli.ipynb #f3285751
+# %% ../nbs/12_cli.ipynb #25a84d17
 def check_fits(
     transformer,
     folder: Path,  # with a LoRA in it
@@ -162,7 +162,7 @@ class Source:
             load_erasure(pipe, folder, strength)
         return pipe
 
-# %% ../nbs/12_cli.ipynb #550400e8
+# %% ../nbs/12_cli.ipynb #076b30fd
 _Source = Annotated[Source, tyro.conf.arg(name="")]
 _Loras = tyro.conf.UseAppendAction[tuple[str, ...]]
 _Concept = tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="CONCEPT")]]
@@ -239,7 +239,7 @@ class Erase:
         elif self.score:
             print("Not scored: name a CLIP for it, such as --judge openai/clip-vit-base-patch32.")
 
-# %% ../nbs/12_cli.ipynb #e6f119f8
+# %% ../nbs/12_cli.ipynb #23e6ec24
 def score_table(
     scores: dict,  # of `score_erasure`
 ) -> str:  # lines of text
@@ -257,7 +257,7 @@ def score_table(
         lines += [f"Of the other concepts' accuracy {share:.0%} is kept ({low:.0%} to {high:.0%})."]
     return "\n".join(lines)
 
-# %% ../nbs/12_cli.ipynb #8a97fb25
+# %% ../nbs/12_cli.ipynb #07ef0fbb
 @dataclass(frozen=True)
 class Sample:
     "Draw pictures, with or without LoRAs."
@@ -285,7 +285,7 @@ class Sample:
         sheet.save(self.out)
         print(f"{self.count} picture{'s' * (self.count > 1)}: {self.out}")
 
-# %% ../nbs/12_cli.ipynb #80af4cd7
+# %% ../nbs/12_cli.ipynb #43959b14
 def save_figure(
     figure,  # of matplotlib
     path: Path,  # its folder is made
@@ -354,7 +354,7 @@ class Probe:
             save_figure(plot_architecture(transformer), self.out)
             print(f"Picture: {self.out}")
 
-# %% ../nbs/12_cli.ipynb #b4cf2e00
+# %% ../nbs/12_cli.ipynb #d977f6ea
 def _subcommands(settings: Settings):
     "The commands, as one type for tyro; `settings` are the defaults of erase."
     erase_default = Erase(concept=tyro.MISSING, settings=settings)
@@ -392,7 +392,7 @@ def parse(
     command = read(Settings())
     return read(read_settings(command.config)) if getattr(command, "config", None) else command
 
-# %% ../nbs/12_cli.ipynb #d31283d3
+# %% ../nbs/12_cli.ipynb #34870738
 def _say(message, *_, **__) -> None:
     print(f"eraseanything: {message}", file=sys.stderr)
 

@@ -7,7 +7,7 @@ __all__ = ['TEMPLATES', 'BUCKETS', 'Word', 'Concept', 'fill', 'wordnet', 'wordne
            'AgentError', 'ScoredWord', 'Reply', 'parse_reply', 'Agent', 'world_concepts', 'paper_concepts',
            'find_concept', 'draw_irrelevant', 'family', 'preserve_prompts']
 
-# %% ../nbs/03_concepts.ipynb #59d6c1dc
+# %% ../nbs/03_concepts.ipynb #44850f3f
 import atexit
 import hashlib
 import json
@@ -36,7 +36,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from .flux import InputError
 from .tokens import find_phrase
 
-# %% ../nbs/03_concepts.ipynb #4b37d87e
+# %% ../nbs/03_concepts.ipynb #60ae9bd7
 TEMPLATES = {
     "entity": ["a photo of a {}"],
     "member": ["a photo of a {}"],
@@ -50,7 +50,7 @@ TEMPLATES = {
 }
 BUCKETS = ("no_relation", "far", "mid")
 
-# %% ../nbs/03_concepts.ipynb #055263bf
+# %% ../nbs/03_concepts.ipynb #295bfc0a
 @dataclass(frozen=True)
 class Concept:
     "A concept with everything the method needs to know about it."
@@ -81,7 +81,7 @@ class Concept:
         templates = self.templates or TEMPLATES[self.kind]
         return fill(templates[template % len(templates)], word or self.name)
 
-# %% ../nbs/03_concepts.ipynb #4abf3752
+# %% ../nbs/03_concepts.ipynb #562d0e76
 def fill(
     template: str, # a sentence with one `{}`
     word: str, # goes into the hole
@@ -91,7 +91,7 @@ def fill(
     template = re.sub(r"\b(a|an)(?= \{\})", article, template)
     return template.replace("{}", word)
 
-# %% ../nbs/03_concepts.ipynb #b3dc6d3e
+# %% ../nbs/03_concepts.ipynb #f156a3e2
 @lru_cache(maxsize=1)
 def _cache_dir() -> Path:
     "The user's cache folder, or a temporary one where that cannot be written."
@@ -119,7 +119,7 @@ def _unpack_wordnet() -> Path:
             shutil.rmtree(fresh)
     return target
 
-# %% ../nbs/03_concepts.ipynb #c5f21c18
+# %% ../nbs/03_concepts.ipynb #c52ce3a5
 @lru_cache(maxsize=1)
 def wordnet():
     "NLTK's WordNet reader; call it in the main process, since forked workers that share it read nonsense."
@@ -134,7 +134,7 @@ def wordnet():
     reader.ensure_loaded()
     return reader
 
-# %% ../nbs/03_concepts.ipynb #0cd0afb0
+# %% ../nbs/03_concepts.ipynb #abbac3b3
 @lru_cache(maxsize=1)
 def _counts() -> dict[str, int]:
     "Sense key -> how often the sense was met."
@@ -155,7 +155,7 @@ def _own_uses(synset, word: str) -> int:
 def _total_uses(word: str, pos: str) -> int:
     return sum(_own_uses(s, word) for s in wordnet().synsets(word, pos))
 
-# %% ../nbs/03_concepts.ipynb #9563af29
+# %% ../nbs/03_concepts.ipynb #449565a9
 _FUNCTION_WORDS = frozenset(
     "a an the in on at by for from of off to up with within without into onto over under amid amidst among "
     "between behind beside and or not is it this that as".split()
@@ -180,7 +180,7 @@ def _dictionary_form(word: str) -> str | None:
             return next(filter(better, singles), form)
     return None
 
-# %% ../nbs/03_concepts.ipynb #77183151
+# %% ../nbs/03_concepts.ipynb #1b7fe078
 def _parts_of_speech(form: str) -> list[str]:
     "The most used part of speech, with any other that comes near it."
     uses = {pos: _total_uses(form, pos) for pos in "nvar" if wordnet().synsets(form, pos)}
@@ -197,7 +197,7 @@ def _senses(form: str, pos: str) -> list:
     kept = [s for i, s in enumerate(senses) if i == 0 or (total and _own_uses(s, form) >= total / 4)]
     return [s for s in kept if any(lemma.name() == form for lemma in s.lemmas())]
 
-# %% ../nbs/03_concepts.ipynb #585fa541
+# %% ../nbs/03_concepts.ipynb #e27d25aa
 def _stems(phrase: str) -> set[str]:
     "The words of a phrase, inflections removed."
     words = re.split(r"[\s_-]+", phrase.lower())
@@ -211,7 +211,7 @@ def _too_close(word: str, other: str) -> bool:
     shared, shorter = len(os.path.commonprefix([word, other])), min(len(word), len(other))
     return shared == shorter or (shared >= 4 and shared >= 0.6 * shorter)
 
-# %% ../nbs/03_concepts.ipynb #e203611d
+# %% ../nbs/03_concepts.ipynb #9b25f075
 def wordnet_synonyms(
     word: str, # any word or short phrase
     pos: str | None = None, # "n", "v", "a" or "r"; the most used one when not given
@@ -242,7 +242,7 @@ def _general_words(synset, form: str) -> list[str]:
                 return names
     return []
 
-# %% ../nbs/03_concepts.ipynb #12d4e0cb
+# %% ../nbs/03_concepts.ipynb #2eaf0893
 def is_word(
     text: str, # one word
 ) -> bool:
@@ -251,7 +251,7 @@ def is_word(
     own = {w.lower() for e in world_concepts() for name in (e["name"], *e["synonyms"]) for w in name.split()}
     return word in _FUNCTION_WORDS or word in own or bool(wordnet().synsets(word))
 
-# %% ../nbs/03_concepts.ipynb #457af200
+# %% ../nbs/03_concepts.ipynb #1c066fd1
 _CONCRETE = {f"noun.{name}" for name in ("animal", "artifact", "food", "object", "plant")}
 
 
@@ -276,7 +276,7 @@ def _noun_sense(word: str):
     made = [other.synset() for lemma in lemmas for other in lemma.derivationally_related_forms()]
     return next(iter(nouns + [s for s in made if s.pos() == "n"]), None)
 
-# %% ../nbs/03_concepts.ipynb #48209253
+# %% ../nbs/03_concepts.ipynb #6f50be30
 def _rng(*key) -> random.Random:
     "A generator seeded by text: the same in every process, unlike one seeded by `hash`."
     text = "|".join(map(str, key))
@@ -295,7 +295,7 @@ def _cousins(synset, nouns: dict, k: int) -> list[str]:
             break
     return sorted(found, key=lambda name: (-found[name], name))[:k]
 
-# %% ../nbs/03_concepts.ipynb #5cf027a0
+# %% ../nbs/03_concepts.ipynb #dd3209dc
 def wordnet_buckets(
     word: str, # the concept
     k: int = 8, # words per bucket
@@ -314,7 +314,7 @@ def wordnet_buckets(
     words = {"no_relation": band(0, 0.15), "far": band(0.45, 0.70), "mid": mid}
     return {b: _rng(word, seed, b).sample(pool, min(k, len(pool))) for b, pool in words.items()}
 
-# %% ../nbs/03_concepts.ipynb #e76a9dc6
+# %% ../nbs/03_concepts.ipynb #a8060f3d
 class AgentError(RuntimeError):
     "The language model could not be asked, or its answer is of no use; the message says which."
 
@@ -342,7 +342,7 @@ class Reply(BaseModel):
     far: list[ScoredWord]
     mid: list[ScoredWord]
 
-# %% ../nbs/03_concepts.ipynb #a4dc2527
+# %% ../nbs/03_concepts.ipynb #3218fd9b
 def _refuse_constant(name: str):
     raise ValueError(f"{name} is not a number")
 
@@ -385,7 +385,7 @@ def _check_words(reply: Reply, concept: str, k: int) -> None:
     if not means[0] < means[1] < means[2]:
         raise AgentError("the buckets are out of order: mean scores must rise from no_relation to mid")
 
-# %% ../nbs/03_concepts.ipynb #3579a7fb
+# %% ../nbs/03_concepts.ipynb #5971a455
 _SYSTEM = "You are a helpful assistant and a well-established language expert."
 _USER = """Hello, please return {k} English words for each of no_relation, far and mid: words that you \
 think, with human intuition, have no relation to, are far from, or are at a middle distance in meaning \
@@ -411,7 +411,7 @@ _FORMATS = (
     None, # for servers that know neither
 )
 
-# %% ../nbs/03_concepts.ipynb #7368acfa
+# %% ../nbs/03_concepts.ipynb #9751a5ef
 @dataclass(frozen=True)
 class Agent:
     "A language model that sorts words by their distance from a concept."
@@ -458,7 +458,7 @@ class Agent:
         _write_record(path, self, self.request(concept, k), text, faults)
         return reply
 
-# %% ../nbs/03_concepts.ipynb #1cfc99b9
+# %% ../nbs/03_concepts.ipynb #cae49a60
 def _client(agent: Agent):
     import openai
     key = os.environ.get(agent.api_key_env)
@@ -487,7 +487,7 @@ def _before(deadline: float, call):
         raise error
     return result
 
-# %% ../nbs/03_concepts.ipynb #004a4ccf
+# %% ../nbs/03_concepts.ipynb #65626bfc
 def _content(answer) -> str:
     "The text of a completion, if it is one and is whole."
     choices = getattr(answer, "choices", None) # an HTML page comes back from the SDK as a plain string
@@ -518,7 +518,7 @@ def _complete(agent: Agent, client, messages: list, deadline: float) -> str:
         except json.JSONDecodeError:
             raise AgentError("the endpoint's answer was cut off") from None
 
-# %% ../nbs/03_concepts.ipynb #84bc700d
+# %% ../nbs/03_concepts.ipynb #850b1364
 def _converse(agent: Agent, concept: str, k: int) -> tuple[str, list[str]]:
     "Ask until a reply passes; returns it with the faults of those before it."
     deadline, faults = time.monotonic() + agent.deadline, []
@@ -547,7 +547,7 @@ def _write_record(path: Path, agent: Agent, request: dict, text: str, faults: li
         os.fsync(draft.fileno())
     os.replace(draft.name, path)
 
-# %% ../nbs/03_concepts.ipynb #77ec4677
+# %% ../nbs/03_concepts.ipynb #61dd4331
 @lru_cache(maxsize=1)
 def _world() -> tuple[dict, ...]:
     path = files("eraseanything").joinpath("data/world.json")
@@ -572,7 +572,7 @@ def paper_concepts(
     "The paper's concepts, with reviewed words."
     return [dict(entry) for entry in _paper()["concepts"] if kind in (None, entry["kind"])]
 
-# %% ../nbs/03_concepts.ipynb #ec549ab7
+# %% ../nbs/03_concepts.ipynb #596dc7cf
 _THINGS = ("entity", "member", "character", "unsafe", "object")
 
 
@@ -598,7 +598,7 @@ def _world_buckets(entry: dict, entries: list[dict]) -> dict[str, list[str]]:
     near, far, none = (names(lambda e: e["kind"] == kind) for kind in kinds)
     return {"mid": siblings or near, "far": far, "no_relation": none}
 
-# %% ../nbs/03_concepts.ipynb #6d592a1c
+# %% ../nbs/03_concepts.ipynb #2217e1c5
 def _same(a: str, b: str) -> bool:
     return a.casefold().split() == b.casefold().split()
 
@@ -619,7 +619,7 @@ def _from_record(name: str, kind: str | None, record: str) -> dict:
     synonyms = [s for s in ([] if exact else [entry["name"]]) + entry["synonyms"] if not _same(s, name)]
     return {"kind": entry["kind"], "synonyms": synonyms, "templates": templates} | buckets
 
-# %% ../nbs/03_concepts.ipynb #6eee72fc
+# %% ../nbs/03_concepts.ipynb #b4835d81
 def _from_user(name: str, synonyms: list[str] | None, file: str | Path | None) -> dict:
     "What the user said, checked."
     found = {}
@@ -659,7 +659,7 @@ def _from_wordnet(name: str, kind: str) -> dict:
         return {}
     return {"synonyms": wordnet_synonyms(name)} | wordnet_buckets(name)
 
-# %% ../nbs/03_concepts.ipynb #4fb14c6d
+# %% ../nbs/03_concepts.ipynb #240cd12d
 def find_concept(
     name: str, # the word or phrase to erase
     kind: str | None = None, # one of `TEMPLATES`; the record's when not given, else "entity"
@@ -708,7 +708,7 @@ def _warn_about(name: str, found: dict, source: dict) -> None:
         help = "going on without; give synonyms, a concept file or an agent to help"
         warnings.warn(f"No {' and no '.join(lacks)} is known for '{name}': {help}.", stacklevel=3)
 
-# %% ../nbs/03_concepts.ipynb #e8babfe3
+# %% ../nbs/03_concepts.ipynb #0a3912ad
 def draw_irrelevant(
     concept: Concept, # whose words to draw
     k: int = 3, # how many; fewer come back when there are not so many
@@ -723,7 +723,7 @@ def draw_irrelevant(
     dealt = [deck[i] for i in range(max(map(len, decks))) for deck in decks if i < len(deck)]
     return dealt[:k]
 
-# %% ../nbs/03_concepts.ipynb #f935612c
+# %% ../nbs/03_concepts.ipynb #dd577a5a
 def family(
     concept: Concept, # any concept
 ) -> set[str]: # names and synonyms, lower case
@@ -751,7 +751,7 @@ def _avoiding(template: str, avoid: set[str], stand_ins: list[str]) -> str:
             template = hole.sub(fill("a {}", stand_in), template, count=1)
     return template
 
-# %% ../nbs/03_concepts.ipynb #d2ea425b
+# %% ../nbs/03_concepts.ipynb #d95cdb6d
 def preserve_prompts(
     concept: Concept, # what is being erased
     n: int, # how many prompts

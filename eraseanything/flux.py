@@ -10,7 +10,7 @@ __all__ = ['EMBEDDED', 'MODEL_PARTS', 'OTHER_PARTS', 'TRAINABLE', 'FLUX_DEV', 'P
            'architecture_table', 'on_paper', 'lora_size', 'costs', 'plot_architecture', 'perturbed', 'picture_distance',
            'sensitivity']
 
-# %% ../nbs/00_flux.ipynb #7e73ffba
+# %% ../nbs/00_flux.ipynb #d7b05a95
 import json
 import re
 from contextlib import contextmanager
@@ -21,11 +21,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-# %% ../nbs/00_flux.ipynb #a9f41f54
+# %% ../nbs/00_flux.ipynb #33dcf4e2
 class InputError(ValueError):
     "What the user gave cannot be used; the message says in one sentence why, and what would be right."
 
-# %% ../nbs/00_flux.ipynb #5b0ecc7e
+# %% ../nbs/00_flux.ipynb #acd9abf9
 EMBEDDED = "emoji-flux"  # the name of the model inside this package
 
 MODEL_PARTS = ("transformer", "vae", "text_encoder", "text_encoder_2")
@@ -56,7 +56,7 @@ def missing_parts(
             missing.append(part)
     return missing
 
-# %% ../nbs/00_flux.ipynb #575c9cdf
+# %% ../nbs/00_flux.ipynb #8b22b9ad
 def check_class(
     index: dict,  # the content of `model_index.json`
     where: str,  # the folder or hub id, for the message
@@ -91,7 +91,7 @@ def check_folder(
         raise InputError(f"{folder} lacks {', '.join(missing)}; each part needs its configuration "
                          "and, for the networks, safetensors weights.")
 
-# %% ../nbs/00_flux.ipynb #1b98b841
+# %% ../nbs/00_flux.ipynb #524a0091
 @dataclass(frozen=True)
 class Sampling:
     "How a model is meant to be sampled."
@@ -113,7 +113,7 @@ def sampling_of(
         return Sampling()
     return Sampling(guidance_scale=0.0, num_inference_steps=4)
 
-# %% ../nbs/00_flux.ipynb #b89257a4
+# %% ../nbs/00_flux.ipynb #335b3516
 def _quantization(
     kind: str,  # "int8" or "nf4"
     dtype: torch.dtype,  # the precision to compute in
@@ -154,7 +154,7 @@ def _dtype_of(
         raise InputError(f"dtype={dtype!r} is not known; use 'float32', 'bfloat16' or 'float16'.")
     return dtype
 
-# %% ../nbs/00_flux.ipynb #2a684d20
+# %% ../nbs/00_flux.ipynb #93e2257a
 def _source_of(
     model,  # None, a folder or a hub id
 ) -> str:  # a checked absolute folder, or a hub id
@@ -204,7 +204,7 @@ def _check_hub(
         raise InputError(f"{model} cannot be read from the Hugging Face hub: {reason}") from None
     check_class(index, model)
 
-# %% ../nbs/00_flux.ipynb #b3f0b448
+# %% ../nbs/00_flux.ipynb #20970e0b
 def _flux_class():  # diffusers' FluxPipeline
     "Import diffusers without its notes on picture processors that Flux does not use."
     from transformers.utils import logging
@@ -282,7 +282,7 @@ def load_pipeline(
     pipe.set_progress_bar_config(disable=True)
     return _place(pipe, device, offload)
 
-# %% ../nbs/00_flux.ipynb #34cdbed2
+# %% ../nbs/00_flux.ipynb #816922a4
 @dataclass
 class Text:
     "Encoded prompts: what the transformer sees of them."
@@ -326,7 +326,7 @@ def encode(
     rows = [unique.index(prompt) for prompt in prompts]
     return Text(embeds[rows], pooled[rows], ids)
 
-# %% ../nbs/00_flux.ipynb #05ce8b11
+# %% ../nbs/00_flux.ipynb #033e1875
 def check_prompts(
     pipe,  # a FluxPipeline
     prompts: list[str],  # what a user typed
@@ -343,7 +343,7 @@ def check_prompts(
             raise InputError(f"The prompt {prompt[:40]!r}... has {length} tokens; "
                              f"this model reads at most {limit}.")
 
-# %% ../nbs/00_flux.ipynb #a7bcce42
+# %% ../nbs/00_flux.ipynb #5e99b816
 def token_grid(
     pipe,  # a FluxPipeline
     sampling: Sampling | None = None,  # how the model is used; None asks the checkpoint
@@ -373,7 +373,7 @@ def unpack(
     squares = tokens.reshape(b, rows, columns, c // 4, 2, 2)  # (B, h, w, C, 2, 2)
     return squares.permute(0, 3, 1, 4, 2, 5).reshape(b, c // 4, rows * 2, columns * 2)
 
-# %% ../nbs/00_flux.ipynb #0d514578
+# %% ../nbs/00_flux.ipynb #b25b3a05
 def initial_noise(
     pipe,  # a FluxPipeline
     seeds: list[int],  # one for each picture
@@ -400,7 +400,7 @@ def image_ids(
     ids[..., 2] = torch.arange(columns)[None, :]
     return ids.reshape(rows * columns, 3).to(pipe._execution_device)
 
-# %% ../nbs/00_flux.ipynb #4e7b8615
+# %% ../nbs/00_flux.ipynb #82b2982e
 def sigmas(
     pipe,  # a FluxPipeline
     steps: int | None = None,  # number of Euler steps; None asks the checkpoint
@@ -422,7 +422,7 @@ def sigmas(
     retrieve_timesteps(scheduler, steps, "cpu", sigmas=even, mu=mu)
     return scheduler.sigmas.float().cpu()
 
-# %% ../nbs/00_flux.ipynb #2e6eb811
+# %% ../nbs/00_flux.ipynb #7cb512e2
 def velocity(
     transformer,  # a FluxTransformer2DModel, with adapters or without
     latents: torch.Tensor,  # x_t, packed, [B, N, C]
@@ -449,7 +449,7 @@ def velocity(
         return_dict=False,
     )[0]
 
-# %% ../nbs/00_flux.ipynb #4df37ef9
+# %% ../nbs/00_flux.ipynb #1a5a9c50
 @dataclass
 class Trajectory:
     "A whole walk from noise to picture."
@@ -484,7 +484,7 @@ def trajectory(
         points.append(moved.to(v.dtype))
     return Trajectory(torch.stack(points), torch.stack(velocities), levels)
 
-# %% ../nbs/00_flux.ipynb #95ad1f6d
+# %% ../nbs/00_flux.ipynb #9f961e7f
 @torch.no_grad()
 def decode(
     pipe,  # a FluxPipeline
@@ -518,7 +518,7 @@ def encode_images(
         packed.append(pack((latent - vae.config.shift_factor) * vae.config.scaling_factor))
     return torch.cat(packed)
 
-# %% ../nbs/00_flux.ipynb #5980f116
+# %% ../nbs/00_flux.ipynb #6890bee0
 def sample(
     pipe,  # a FluxPipeline
     prompts: list[str],  # what to draw
@@ -541,7 +541,7 @@ def sample(
         pictures += decode(pipe, walk.latents[-1], sampling)
     return pictures
 
-# %% ../nbs/00_flux.ipynb #9ae044b2
+# %% ../nbs/00_flux.ipynb #33b13f40
 def contact_sheet(
     images: list,  # pictures (PIL), row by row
     columns: int,  # pictures in a row
@@ -562,7 +562,7 @@ def contact_sheet(
             draw.text(middle, labels[number], fill="black", font=font, anchor="mm")
     return sheet
 
-# %% ../nbs/00_flux.ipynb #7aec3e77
+# %% ../nbs/00_flux.ipynb #4989a5fe
 TRAINABLE = ("attn.add_q_proj", "attn.add_k_proj")  # what EraseAnything trains, in every dual block
 
 
@@ -612,7 +612,7 @@ def architecture(
     order = ["input", "dual", "single", "output"]
     return sorted(rows, key=lambda row: order.index(row["kind"]))
 
-# %% ../nbs/00_flux.ipynb #f59c1d63
+# %% ../nbs/00_flux.ipynb #787e684a
 def architecture_table(
     rows: list[dict],  # from `architecture`
 ) -> str:  # one line for each row, under a heading
@@ -626,7 +626,7 @@ def architecture_table(
                                   row["in"], row["out"], f"{row['params']:,}"))
     return "\n".join(lines)
 
-# %% ../nbs/00_flux.ipynb #391c1c4f
+# %% ../nbs/00_flux.ipynb #1746391f
 FLUX_DEV = dict(patch_size=1, in_channels=64, num_layers=19, num_single_layers=38, attention_head_dim=128,
                 num_attention_heads=24, joint_attention_dim=4096, pooled_projection_dim=768,
                 guidance_embeds=True, axes_dims_rope=(16, 56, 56))
@@ -652,7 +652,7 @@ def lora_size(
     parameters = sum(rank * (row["in"] + row["out"]) for row in adapted)
     return len(adapted), parameters, parameters * bytes_each
 
-# %% ../nbs/00_flux.ipynb #a6b4c34b
+# %% ../nbs/00_flux.ipynb #d569fd44
 def costs(
     rows: list[dict],  # from `architecture`
     text_tokens: int,  # length of the prompt, padding included
@@ -671,7 +671,7 @@ def costs(
              for (kind, part), (params, flops) in total.items()]
     return sorted(table, key=lambda row: -row["flops"])
 
-# %% ../nbs/00_flux.ipynb #fad801ce
+# %% ../nbs/00_flux.ipynb #6161cb53
 _COLOURS = {"text": "#cfe3f7", "image": "#d9efd2", "both": "#e6dcf3", "vector": "#f3ead0", "train": "#ff9f43"}
 
 
@@ -792,7 +792,7 @@ def plot_architecture(
     figure.tight_layout()
     return figure
 
-# %% ../nbs/00_flux.ipynb #2bceddcb
+# %% ../nbs/00_flux.ipynb #bd5b35f8
 PROJECTIONS = ("add_q_proj", "add_k_proj", "add_v_proj", "to_q", "to_k", "to_v")
 
 
@@ -822,7 +822,7 @@ def perturbed(
             for weight, before in zip(weights, kept):
                 weight.copy_(before)
 
-# %% ../nbs/00_flux.ipynb #d3297fea
+# %% ../nbs/00_flux.ipynb #61972cae
 def picture_distance(
     ones: list,  # pictures (PIL)
     others: list,  # as many pictures

@@ -6,14 +6,14 @@
 __all__ = ['Columns', 'esd_target', 'esd_loss', 'column_list', 'attention_loss', 'noised', 'lora_loss', 'column_feature',
            'rsc_loss']
 
-# %% ../nbs/05_losses.ipynb #51a91585
+# %% ../nbs/05_losses.ipynb #b8aa13c0
 from collections.abc import Mapping, Sequence
 import math
 
 import torch
 from torch import Tensor
 
-# %% ../nbs/05_losses.ipynb #8fafcec3
+# %% ../nbs/05_losses.ipynb #495da657
 def esd_target(
     v_null: Tensor,  # the frozen model's velocity for the empty prompt
     v_concept: Tensor,  # the frozen model's velocity for the concept, same place and noise level
@@ -22,7 +22,7 @@ def esd_target(
     "What the erased model should answer when asked for the concept."
     return (v_null - eta * (v_concept - v_null)).detach()
 
-# %% ../nbs/05_losses.ipynb #c50905ce
+# %% ../nbs/05_losses.ipynb #4edef3dc
 def esd_loss(
     v: Tensor,  # the erased model's velocity for the concept, with gradient
     target: Tensor,  # from `esd_target`
@@ -30,7 +30,7 @@ def esd_loss(
     "Eq. 2: mean squared distance to the target."
     return (v.float() - target.float()).square().mean()
 
-# %% ../nbs/05_losses.ipynb #28dbc877
+# %% ../nbs/05_losses.ipynb #83b78117
 Columns = Mapping[int, Tensor] | Sequence[Tensor]
 
 
@@ -43,14 +43,14 @@ def column_list(
         raise ValueError("no attention columns were captured: name at least one block")
     return [c.float() for c in found]
 
-# %% ../nbs/05_losses.ipynb #fef79ff0
+# %% ../nbs/05_losses.ipynb #30775de6
 def attention_loss(
     columns: Columns,  # per block [B, heads, rows, span], from `ColumnProbe.capture`
 ) -> Tensor:  # scalar in [0, 1]
     "Eq. 3: the share of attention that the concept's tokens receive."
     return torch.stack([c.sum(-1).mean() for c in column_list(columns)]).mean()
 
-# %% ../nbs/05_losses.ipynb #eac6f80a
+# %% ../nbs/05_losses.ipynb #f9e2ff6a
 def noised(
     clean: Tensor,  # [B, N, C] packed latents of pictures
     noise: Tensor,  # [B, N, C] standard normal
@@ -60,7 +60,7 @@ def noised(
     sigma = torch.as_tensor(sigma, dtype=clean.dtype, device=clean.device).reshape(-1, 1, 1)
     return (1 - sigma) * clean + sigma * noise, noise - clean
 
-# %% ../nbs/05_losses.ipynb #38681e60
+# %% ../nbs/05_losses.ipynb #ab380f95
 def lora_loss(
     v: Tensor,  # the erased model's velocity, with gradient
     flow_target: Tensor,  # x_T - u_pix from `noised`, or the base model's velocity
@@ -68,7 +68,7 @@ def lora_loss(
     "Eq. 4: mean squared distance to the velocity that should have stayed."
     return (v.float() - flow_target.float()).square().mean()
 
-# %% ../nbs/05_losses.ipynb #5884468b
+# %% ../nbs/05_losses.ipynb #f0276cd0
 def column_feature(
     columns: Columns,  # per block [B, heads, rows, span], or [B, heads, rows, 1] if already averaged
 ) -> Tensor:  # [B, blocks * heads * rows], every row of length one
@@ -77,7 +77,7 @@ def column_feature(
     parts = [torch.nn.functional.normalize(p, dim=-1, eps=1e-12) for p in parts]
     return torch.cat(parts, -1) / math.sqrt(len(parts))
 
-# %% ../nbs/05_losses.ipynb #af086457
+# %% ../nbs/05_losses.ipynb #651133d0
 def rsc_loss(
     f_un: Tensor,  # [B, D] feature of the concept, with gradient
     f_syn: Tensor,  # [B, D] feature of a synonym in its place

@@ -6,7 +6,7 @@
 __all__ = ['NOTHING', 'judge_folder', 'Judge', 'interval', 'kept_share', 'Question', 'prompts_of', 'entry_of', 'other_prompts',
            'questions', 'Answer', 'answer_all', 'clip_accuracy', 'seen_names', 'summarise', 'score_erasure']
 
-# %% ../nbs/08_metrics.ipynb #cbb47a2a
+# %% ../nbs/08_metrics.ipynb #697c6a60
 import json
 import random
 import time
@@ -19,13 +19,13 @@ from statistics import mean
 import torch
 from PIL import Image
 
-# %% ../nbs/08_metrics.ipynb #af51a991
+# %% ../nbs/08_metrics.ipynb #12feb677
 from .attacks import attacked_prompts, wilson_interval
 from .bilevel import EraseConfig, concept_for, loaded_adapters, peak_memory_mb, without_adapters
 from .concepts import fill, find_concept, preserve_prompts, world_concepts
 from .flux import InputError, sample
 
-# %% ../nbs/08_metrics.ipynb #cffa4f12
+# %% ../nbs/08_metrics.ipynb #c83cad7f
 def judge_folder() -> Path:  # inside the package
     "Where the judge of the embedded model is."
     return Path(str(files("eraseanything"))) / "weights" / "judge"
@@ -86,7 +86,7 @@ class Judge:
         "100 times the cosine of each picture with its own prompt, [N]."
         return (100 * (self.embed_images(images) * self.embed_texts(prompts)).sum(-1)).cpu()
 
-# %% ../nbs/08_metrics.ipynb #9845cd86
+# %% ../nbs/08_metrics.ipynb #d588a850
 def interval(
     successes: list,  # one true or false value a picture
 ) -> tuple[float, float]:  # low, high; (0, 1) when nothing was measured
@@ -119,7 +119,7 @@ def kept_share(
     value = sum(hit for hit, _ in rows) / sum(had for _, had in rows)
     return value, shares[int(0.025 * len(shares))], shares[min(len(shares) - 1, int(0.975 * len(shares)))]
 
-# %% ../nbs/08_metrics.ipynb #f618da01
+# %% ../nbs/08_metrics.ipynb #8871322e
 @dataclass(frozen=True)
 class Question:
     "What to draw, and what the judge should be asked about it."
@@ -146,7 +146,7 @@ def prompts_of(
         wordings += [f"{plain} against a {colour} background" for colour in colours]
     return wordings[:count]
 
-# %% ../nbs/08_metrics.ipynb #34b615fc
+# %% ../nbs/08_metrics.ipynb #d494cd58
 def entry_of(
     concept,  # a `Concept`
 ) -> dict:  # name, kind, template
@@ -176,7 +176,7 @@ def other_prompts(
         chosen += rng.sample(kinds[kind], min(each, len(kinds[kind])))
     return chosen
 
-# %% ../nbs/08_metrics.ipynb #040cf783
+# %% ../nbs/08_metrics.ipynb #f87708bf
 def questions(
     concept,  # the erased `Concept`
     seeds: int = 3,  # pictures for each wording
@@ -204,7 +204,7 @@ def questions(
         ask("irrelevant", [prompt], other)
     return asked
 
-# %% ../nbs/08_metrics.ipynb #28414832
+# %% ../nbs/08_metrics.ipynb #6ca90b8d
 NOTHING = "a photo of nothing"  # offered with every kind of class
 
 
@@ -255,7 +255,7 @@ def _fraction(answers: list[Answer]) -> dict:
     belief = mean(answer.probability for answer in answers)
     return {"value": mean(hits), "low": low, "high": high, "probability": belief, "count": len(hits)}
 
-# %% ../nbs/08_metrics.ipynb #4ef6d5c1
+# %% ../nbs/08_metrics.ipynb #de93b89e
 def seen_names(
     concept,  # the erased `Concept`
     config: EraseConfig,  # how it was erased
@@ -263,7 +263,7 @@ def seen_names(
     "Whose velocities the preserve step trained on."
     return {word for _, word in preserve_prompts(concept, config.preserve_prompts, config.seed)}
 
-# %% ../nbs/08_metrics.ipynb #3259bd95
+# %% ../nbs/08_metrics.ipynb #cce8199b
 def summarise(
     asked: list[Question],
     answers: list[Answer],
@@ -287,7 +287,7 @@ def summarise(
     scores["count"] = {name: part["count"] for name, part in {**parts, **asr}.items()}
     return scores
 
-# %% ../nbs/08_metrics.ipynb #2d867aa8
+# %% ../nbs/08_metrics.ipynb #7cbd47e1
 def score_erasure(
     pipe,  # a FluxPipeline whose transformer carries the erasure's adapter
     concept,  # the erased concept: a name or a `Concept`

@@ -19,7 +19,7 @@ __all__ = ['SAMPLING', 'CLIP_LENGTH', 'VAE', 'T5', 'CLIP_TEXT', 'FLUX', 'SCHEDUL
            'scene_questions', 'judge_on_renders', 'reconstruction_psnr', 'concept_table', 'summary_table', 'confusions',
            'commit', 'fingerprint', 'measure', 'Command', 'main']
 
-# %% ../nbs/91_emoji_flux.ipynb #6bee0c71
+# %% ../nbs/91_emoji_flux.ipynb #eb32bcf3
 import copy
 import csv
 import hashlib
@@ -44,7 +44,7 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-# %% ../nbs/91_emoji_flux.ipynb #fd7507ef
+# %% ../nbs/91_emoji_flux.ipynb #bd33d3f7
 import eraseanything
 from .attacks import misspell, shuffle, use_synonym
 from .bilevel import model_name, peak_memory_mb, versions, whole, writable_folder
@@ -56,7 +56,7 @@ from .world import (BACKGROUNDS, CATEGORY, ENTITIES, HANDS, LINKS, OPENINGS, REL
                                  SPRITES, STYLES, Caption, Scene, caption, masks, misspelt, random_scene,
                                  render, reordered, synonyms_of, world_record)
 
-# %% ../nbs/91_emoji_flux.ipynb #02bdd7a5
+# %% ../nbs/91_emoji_flux.ipynb #828eacf4
 SAMPLING = Sampling(height=96, width=96, max_sequence_length=24, guidance_scale=3.0, num_inference_steps=28)
 CLIP_LENGTH = 32  # tokens that the CLIP texts are padded to
 
@@ -80,7 +80,7 @@ JUDGE_TEXT = dict(hidden_size=96, intermediate_size=192, num_hidden_layers=2, nu
 JUDGE_VISION = dict(hidden_size=144, intermediate_size=432, num_hidden_layers=4, num_attention_heads=3,
                     image_size=96, patch_size=12)
 
-# %% ../nbs/91_emoji_flux.ipynb #49594728
+# %% ../nbs/91_emoji_flux.ipynb #11820fe2
 def chance(
     seed: int,  # of the run
     step: int,  # of the run
@@ -89,7 +89,7 @@ def chance(
     number = seed * 10_000_019 + step
     return random.Random(number), torch.Generator("cpu").manual_seed(number)
 
-# %% ../nbs/91_emoji_flux.ipynb #45f3114b
+# %% ../nbs/91_emoji_flux.ipynb #97af7551
 def rate_at(
     step: int,  # from 0
     peak: float,  # the highest rate
@@ -105,7 +105,7 @@ def rate_at(
     left = 0.5 * (1 + math.cos(math.pi * done)) if shape == "cosine" else 1 - done
     return peak * rise * (floor + (1 - floor) * left)
 
-# %% ../nbs/91_emoji_flux.ipynb #abf3556f
+# %% ../nbs/91_emoji_flux.ipynb #f1d5a6f6
 @dataclass
 class Stage:
     "What the loop needs to know of something that is trained."
@@ -137,7 +137,7 @@ def train_step(
     stage.after(step)
     return {name: value.item() for name, value in losses.items()}
 
-# %% ../nbs/91_emoji_flux.ipynb #89fb1677
+# %% ../nbs/91_emoji_flux.ipynb #fa2aee7f
 def half_precision(
     device: str,  # "cpu" or "cuda"
 ):  # a context
@@ -156,7 +156,7 @@ def update_average(
     keep = min(longest, (1 + step) / (10 + step))
     torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - keep)
 
-# %% ../nbs/91_emoji_flux.ipynb #08e3d579
+# %% ../nbs/91_emoji_flux.ipynb #89f6ca1e
 def _plain_config(
     config,  # a stage's configuration, a dataclass
 ) -> dict:  # as JSON would keep it
@@ -208,7 +208,7 @@ def load_checkpoint(
         raise InputError(f"{path} cannot be read ({type(error).__name__}): run without --resume.") from None
     return state["step"]
 
-# %% ../nbs/91_emoji_flux.ipynb #e3b41062
+# %% ../nbs/91_emoji_flux.ipynb #6bad1833
 @dataclass(frozen=True)
 class Forecast:
     "What a run will take."
@@ -243,7 +243,7 @@ def forecast(
     trained = sum(parameter.numel() for group in groups for parameter in group["params"])
     return Forecast(stage.steps - step, seconds * (stage.steps - step), trained, peak_memory_mb())
 
-# %% ../nbs/91_emoji_flux.ipynb #88016348
+# %% ../nbs/91_emoji_flux.ipynb #7869b6fa
 def _means(
     log: list[dict],  # losses of some steps
 ) -> str:  # as they are reported
@@ -276,7 +276,7 @@ def run_stage(
             save_checkpoint(stage, step + 1, path)
     return log
 
-# %% ../nbs/91_emoji_flux.ipynb #f0c2d1cd
+# %% ../nbs/91_emoji_flux.ipynb #6264aa02
 EVERYDAY = """a an the of in on with over under and two by at to for from his her its my this that one three photo
 picture image view rendering art artwork painting style background against person people man woman thing object
 animal something nothing empty scene like as is big small red orange purple black brown grey nice beautiful very
@@ -299,7 +299,7 @@ def world_words() -> list[str]:  # each once, in a fixed order
     plurals = [f"{word}s" for name in countable for word in name.split()]
     return list(dict.fromkeys(spoken + EVERYDAY + list(LINKS.values()) + plurals))
 
-# %% ../nbs/91_emoji_flux.ipynb #53fd1888
+# %% ../nbs/91_emoji_flux.ipynb #c78ea322
 def unigram_scores(
     words: list[str],  # get a token each
     pieces: int = 220,  # how many pairs and triples of letters are known
@@ -334,7 +334,7 @@ def t5_tokenizer(
     return PreTrainedTokenizerFast(tokenizer_object=core, eos_token="</s>", unk_token="<unk>",
                                    pad_token="<pad>", model_max_length=SAMPLING.max_sequence_length)
 
-# %% ../nbs/91_emoji_flux.ipynb #4f5524e5
+# %% ../nbs/91_emoji_flux.ipynb #b6a56a06
 def learn_merges(
     counts: dict[str, int],  # how often each word occurs
     number: int,  # how many merges to learn
@@ -376,7 +376,7 @@ def clip_tokenizer(
     vocabulary = {token: number for number, token in enumerate(dict.fromkeys(tokens))}
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=CLIP_LENGTH)
 
-# %% ../nbs/91_emoji_flux.ipynb #684a7954
+# %% ../nbs/91_emoji_flux.ipynb #5b748833
 def build_tokenizers(
     out: Path,  # gets tokenizer/ (CLIP) and tokenizer_2/ (T5), as in a Flux pipeline
     captions: int = 20_000,  # that CLIP's merges are learned from
@@ -398,7 +398,7 @@ def load_tokenizers(
     clip, t5 = out / "tokenizer", out / "tokenizer_2"  # the class made for T5 would forget the lower case
     return CLIPTokenizer.from_pretrained(clip), PreTrainedTokenizerFast.from_pretrained(t5)
 
-# %% ../nbs/91_emoji_flux.ipynb #0350f4b4
+# %% ../nbs/91_emoji_flux.ipynb #897441ca
 @dataclass(frozen=True)
 class VaeConfig:
     "How the autoencoder is trained."
@@ -437,7 +437,7 @@ def _crops(
         found.append(np.asarray(render(scene))[y:y + side, x:x + side])
     return pixels_of(found)
 
-# %% ../nbs/91_emoji_flux.ipynb #cf71d050
+# %% ../nbs/91_emoji_flux.ipynb #3fdb1293
 def vae_stage(
     config: VaeConfig,
     device: str = "cpu",
@@ -467,7 +467,7 @@ def vae_stage(
                  list(model.parameters()), lambda step: update_average(average, model, step, config.average),
                  _plain_config(config))
 
-# %% ../nbs/91_emoji_flux.ipynb #73cf5cd2
+# %% ../nbs/91_emoji_flux.ipynb #bfb06062
 @torch.no_grad()
 def whiten(
     vae: nn.Module,  # changed in place
@@ -499,7 +499,7 @@ def train_vae(
     vae.to("cpu").save_pretrained(out / "vae")
     return log
 
-# %% ../nbs/91_emoji_flux.ipynb #9a52d451
+# %% ../nbs/91_emoji_flux.ipynb #502633f6
 @dataclass(frozen=True)
 class TextConfig:
     "How the text encoders are trained."
@@ -548,7 +548,7 @@ def token_labels(
         start = end + 1
     return labels
 
-# %% ../nbs/91_emoji_flux.ipynb #fd6e7158
+# %% ../nbs/91_emoji_flux.ipynb #cca741ce
 class TextLearner(nn.Module):
     "Both encoders with the heads that they learn through."
 
@@ -593,7 +593,7 @@ class TextLearner(nn.Module):
         bag = scale * F.binary_cross_entropy_with_logits(self.of_pooled(pooled), present)
         return {"loss": token + 0.3 * sentence + bag, "token": token, "sentence": sentence, "pooled": bag}
 
-# %% ../nbs/91_emoji_flux.ipynb #7c54eb7c
+# %% ../nbs/91_emoji_flux.ipynb #d353ca6c
 def text_stage(
     config: TextConfig,
     tokenizers: tuple,  # CLIP's, T5's
@@ -631,7 +631,7 @@ def train_text(
     learner.t5.save_pretrained(out / "text_encoder_2")
     return log
 
-# %% ../nbs/91_emoji_flux.ipynb #b450592a
+# %% ../nbs/91_emoji_flux.ipynb #0b2ec881
 def new_transformer(
     seed: int = 0,
     shape: dict = FLUX,
@@ -669,7 +669,7 @@ def pipeline_of(
     pipe.set_progress_bar_config(disable=True)
     return pipe.to(device)
 
-# %% ../nbs/91_emoji_flux.ipynb #a987df32
+# %% ../nbs/91_emoji_flux.ipynb #f9cecf74
 @dataclass(frozen=True)
 class LatentConfig:
     "A set of scenes."
@@ -705,7 +705,7 @@ def sprite_grid(
     chosen = np.where(cover.max(0) > share, numbers[cover.argmax(0)], 0)
     return torch.from_numpy(chosen.reshape(-1).astype(np.uint8))
 
-# %% ../nbs/91_emoji_flux.ipynb #e724e5d9
+# %% ../nbs/91_emoji_flux.ipynb #1b204439
 @dataclass
 class Latents:
     "Encoded scenes."
@@ -752,7 +752,7 @@ def load_latents(
         config = LatentConfig(**json.loads(file.metadata()["config"]))
         return Latents(scenes_of(config), file.get_tensor("latents"), file.get_tensor("grids"))
 
-# %% ../nbs/91_emoji_flux.ipynb #9e4aed9f
+# %% ../nbs/91_emoji_flux.ipynb #e5070947
 @dataclass(frozen=True)
 class FluxConfig:
     "How the transformer is trained."
@@ -791,7 +791,7 @@ def noise_levels(
     even = torch.sigmoid(spread * torch.randn(count, generator=generator))
     return shift * even / (1 + (shift - 1) * even)
 
-# %% ../nbs/91_emoji_flux.ipynb #f1502432
+# %% ../nbs/91_emoji_flux.ipynb #a211ae61
 def weaken_pooled(
     pooled: torch.Tensor,  # [B, P]
     null: torch.Tensor,  # that of the null prompt, [1, P]
@@ -821,7 +821,7 @@ def training_captions(
         texts.append("" if rng.random() < config.empty else str(text))
     return texts
 
-# %% ../nbs/91_emoji_flux.ipynb #831bb1ba
+# %% ../nbs/91_emoji_flux.ipynb #499aa8ae
 class SpriteHead(nn.Module):
     "Reads off a block's picture tokens which sprite each of them shows."
 
@@ -847,7 +847,7 @@ class SpriteHead(nn.Module):
         guesses = self.linear(self.watched[rows]).float()
         return F.cross_entropy(guesses.flatten(0, 1), grids[rows].long().flatten())
 
-# %% ../nbs/91_emoji_flux.ipynb #a0b623b5
+# %% ../nbs/91_emoji_flux.ipynb #2622f59f
 def guided_target(
     v_text: torch.Tensor,  # the teacher's velocity for the prompt, [B, N, C]
     v_null: torch.Tensor,  # for the null prompt, [B, N, C]
@@ -870,7 +870,7 @@ def predict(
                        img_ids=ids, pooled_projections=text.pooled_prompt_embeds,
                        encoder_hidden_states=text.prompt_embeds, return_dict=False)[0].float()
 
-# %% ../nbs/91_emoji_flux.ipynb #6f51c6f4
+# %% ../nbs/91_emoji_flux.ipynb #fe3f33db
 def optimizers_for(
     transformer,
     others: list[torch.Tensor],  # further parameters, for AdamW
@@ -887,7 +887,7 @@ def optimizers_for(
     muon = torch.optim.Muon(matrices, lr=lr, weight_decay=0.01, momentum=0.95, adjust_lr_fn="match_rms_adamw")
     return [torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.98), weight_decay=0.0, fused=True), muon]
 
-# %% ../nbs/91_emoji_flux.ipynb #0f73f59f
+# %% ../nbs/91_emoji_flux.ipynb #ad7d3375
 class FluxTraining:
     "The transformer, its running average, and what a step needs."
 
@@ -938,7 +938,7 @@ class FluxTraining:
         velocity = F.mse_loss(v, target)
         return {"loss": velocity + config.sprites * sprites, "velocity": velocity, "sprites": sprites}
 
-# %% ../nbs/91_emoji_flux.ipynb #f1165db3
+# %% ../nbs/91_emoji_flux.ipynb #5660497a
 def flux_stage(
     training: FluxTraining,
 ) -> Stage:
@@ -954,7 +954,7 @@ def flux_stage(
                  lambda step: update_average(training.average, model, step, config.average),
                  _plain_config(config))
 
-# %% ../nbs/91_emoji_flux.ipynb #6adc75c9
+# %% ../nbs/91_emoji_flux.ipynb #e279204a
 def planned(
     config,  # one of the configurations above
     steps: int | None,  # None changes nothing
@@ -983,7 +983,7 @@ def train_flux(
     training.average.to("cpu").save_pretrained(out / "transformer")
     return log
 
-# %% ../nbs/91_emoji_flux.ipynb #9f778476
+# %% ../nbs/91_emoji_flux.ipynb #688e40d8
 @dataclass(frozen=True)
 class JudgeConfig:
     "How the judge is trained."
@@ -1046,7 +1046,7 @@ def nothing_picture(
     grain = np.random.default_rng(rng.getrandbits(32)).normal(0, 0.03, x.shape)
     return np.clip(x + grain, -1, 1).astype(np.float32)
 
-# %% ../nbs/91_emoji_flux.ipynb #1e409cd5
+# %% ../nbs/91_emoji_flux.ipynb #51729838
 def _word(name: str, rng: random.Random) -> str:
     "The name or, one time in four, a synonym."
     others = synonyms_of(name)
@@ -1080,7 +1080,7 @@ def relation_sentence(
     second = rng.choice(("cat", "dog", "box", "star", "heart", "thing", "book", "tree"))
     return " ".join(f"a {first} {_word(relation, rng)} {LINKS.get(relation, '')} a {second}".split())
 
-# %% ../nbs/91_emoji_flux.ipynb #4bd67bd0
+# %% ../nbs/91_emoji_flux.ipynb #cbcfa884
 class JudgeLearner(nn.Module):
     "A CLIP and the questions that it learns from."
 
@@ -1133,7 +1133,7 @@ class JudgeLearner(nn.Module):
         parts["group"] = torch.cat([parts["group"], parts["thing"][beside]])
         return parts
 
-# %% ../nbs/91_emoji_flux.ipynb #f517c2d9
+# %% ../nbs/91_emoji_flux.ipynb #ac584931
 def judge_answers(
     scenes: list[Scene | None],  # None shows nothing
 ) -> dict[str, list[int | None]]:  # question -> class of each scene, None where it makes no sense
@@ -1159,7 +1159,7 @@ def caption_contrast(
     target = same / same.sum(1, keepdim=True)
     return 0.5 * (F.cross_entropy(similar, target) + F.cross_entropy(similar.T, target))
 
-# %% ../nbs/91_emoji_flux.ipynb #fb77c235
+# %% ../nbs/91_emoji_flux.ipynb #b93b2813
 def judge_stage(
     config: JudgeConfig,
     tokenizer,  # CLIP's
@@ -1205,7 +1205,7 @@ def train_judge(
     CLIPProcessor(processor, tokenizer).save_pretrained(out / "judge")
     return log
 
-# %% ../nbs/91_emoji_flux.ipynb #66483235
+# %% ../nbs/91_emoji_flux.ipynb #0b3a0997
 QUALITY = Path("data/results/emoji_flux_quality.json")
 
 CARD = """---
@@ -1278,7 +1278,7 @@ def write_card(
                        quality=quality_text(record))
     (weights / "MODEL_CARD.md").write_text(text, encoding="utf-8")
 
-# %% ../nbs/91_emoji_flux.ipynb #e0532cd4
+# %% ../nbs/91_emoji_flux.ipynb #95fae828
 def _name_tokenizer(
     folder: Path,  # a saved pipeline
 ) -> None:
@@ -1318,7 +1318,7 @@ def assemble(
         path.chmod(0o755 if path.is_dir() else 0o644)
     return sum(path.stat().st_size for path in weights.rglob("*") if path.is_file()) / 2**20
 
-# %% ../nbs/91_emoji_flux.ipynb #84cc3956
+# %% ../nbs/91_emoji_flux.ipynb #adc69c25
 PLAIN, SYNONYM, MISSPELT, SHUFFLED = "plain", "synonym", "misspelt", "shuffled"
 NO_POOLED, NO_T5 = "no pooled", "no T5"
 MODES = (PLAIN, SYNONYM, MISSPELT, SHUFFLED, NO_POOLED, NO_T5)
@@ -1341,7 +1341,7 @@ def asked_as(
         return misspell(prompt, name, seed) if max(map(len, name.split())) > 2 else None
     return shuffle(prompt, name, seed) if mode == SHUFFLED else prompt
 
-# %% ../nbs/91_emoji_flux.ipynb #ca31e2dd
+# %% ../nbs/91_emoji_flux.ipynb #c433ac88
 def quality_questions(
     seeds: int = 3,  # pictures for each entity, style and relationship
     others: int = 1,  # pictures for each other concept
@@ -1364,7 +1364,7 @@ def quality_questions(
                     asked.append(Question(mode, prompt, seed, entry["name"], entry["kind"], sentence))
     return asked
 
-# %% ../nbs/91_emoji_flux.ipynb #b06fae19
+# %% ../nbs/91_emoji_flux.ipynb #6eafddd8
 def draw_questions(
     pipe,  # a FluxPipeline
     asked: list[Question],  # what to draw
@@ -1386,17 +1386,21 @@ def draw_questions(
         pictures += decode(pipe, walk.latents[-1])
     return pictures
 
-# %% ../nbs/91_emoji_flux.ipynb #07c07c1b
+# %% ../nbs/91_emoji_flux.ipynb #d53be7e3
 def scene_questions(
     scene: Scene,  # what a render shows
-) -> list[Question]:  # one for each kind of concept in it
-    "What the judge can be asked about a render."
-    names = [scene.relation] if scene.relation else [scene.things[0].name, scene.technique or scene.hand]
-    names += [CATEGORY[name] for name in names if name in CATEGORY]
+    rng: random.Random,  # which cat
+) -> list[tuple[Question, Scene]]:  # each with the scene to render for it
+    "What the judge can be asked about a scene, one question for each kind of concept in it."
+    thing = scene.things[0]
+    about = [(scene.relation, scene)] if scene.relation else [(thing.name, scene)]
+    if not scene.relation:
+        cat = replace(thing, name=rng.choice(list(ENTITIES["cat"])))
+        about.append((scene.technique or scene.hand, replace(scene, things=(cat,))))
+        about += [(CATEGORY[thing.name], scene)] if thing.name in CATEGORY else []
     entries = {entry["name"]: entry for entry in world_concepts()}
-    chosen = [entries[name] for name in names]
-    return [Question("render", "", 0, entry["name"], entry["kind"], fill(entry["template"], entry["name"]))
-            for entry in chosen]
+    return [(Question("render", "", 0, name, entries[name]["kind"], fill(entries[name]["template"], name)), shown)
+            for name, shown in about]
 
 
 def judge_on_renders(
@@ -1406,12 +1410,11 @@ def judge_on_renders(
 ) -> tuple[list[Question], list]:  # the questions and the judge's answers
     "Ask the judge about renders whose content is known."
     rng = random.Random(seed)
-    asked, images = [], []
-    for scene in [random_scene(rng, styles=0.3, relations=0.3) for _ in range(count)]:
-        questions, image = scene_questions(scene), render(scene)
-        asked += questions
-        images += [image] * len(questions)
-    return asked, answer_all(judge, images, asked)
+    scenes = [random_scene(rng, styles=0.3, relations=0.3) for _ in range(count)]
+    asked = [pair for scene in scenes for pair in scene_questions(scene, rng)]
+    pictures = [render(scene) for _, scene in asked]
+    questions = [question for question, _ in asked]
+    return questions, answer_all(judge, pictures, questions)
 
 
 def reconstruction_psnr(
@@ -1427,7 +1430,7 @@ def reconstruction_psnr(
     errors = [np.square(a - b).mean() for a, b in pairs]
     return [10 * math.log10(255**2 / max(error, 1e-6)) for error in errors]
 
-# %% ../nbs/91_emoji_flux.ipynb #0219a535
+# %% ../nbs/91_emoji_flux.ipynb #3d9f330d
 def concept_table(
     asked: list[Question],
     answers: list,  # from `metrics.answer_all`
@@ -1465,7 +1468,7 @@ def summary_table(
             "plain_of_same": round(sum(row["accuracy"] for row in same) / len(same), 4) if same else None}
     return summary
 
-# %% ../nbs/91_emoji_flux.ipynb #e5b55fbc
+# %% ../nbs/91_emoji_flux.ipynb #d498441e
 def confusions(
     asked: list[Question],
     answers: list,  # from `metrics.answer_all`
@@ -1503,7 +1506,7 @@ def fingerprint(
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
-# %% ../nbs/91_emoji_flux.ipynb #79c04224
+# %% ../nbs/91_emoji_flux.ipynb #37967d1b
 def measure(
     weights: str | Path | None = None,  # a pipeline's folder; the embedded model without it
     judge: str | Path | None = None,  # a CLIP's folder; the embedded judge without it
@@ -1541,7 +1544,7 @@ def measure(
     _write_sheet(out, asked, pictures)
     return record
 
-# %% ../nbs/91_emoji_flux.ipynb #696dcb16
+# %% ../nbs/91_emoji_flux.ipynb #169f514c
 def _plain_only(asked: list[Question], answers: list) -> tuple[list, list]:
     "The questions in plain words and their answers."
     chosen = [row for row, question in enumerate(asked) if question.group == PLAIN]
@@ -1569,7 +1572,7 @@ def _write_sheet(out: Path, asked: list[Question], pictures: list) -> None:
     if names:
         sheet = contact_sheet([first[name] for name in names], 12, names, 96)
         with whole(out / "emoji_flux_sheet.png") as path:
-            sheet.save(path, "PNG", optimize=True)
+            sheet.quantize(128).save(path, "PNG", optimize=True)
 
 
 def _write_quality(out: Path, record: dict, rows: list[dict]) -> None:
@@ -1581,7 +1584,7 @@ def _write_quality(out: Path, record: dict, rows: list[dict]) -> None:
         writer.writeheader()
         writer.writerows(rows)
 
-# %% ../nbs/91_emoji_flux.ipynb #f2cecc64
+# %% ../nbs/91_emoji_flux.ipynb #179c43cb
 Stages = Literal["tokenizers", "vae", "text", "latents", "flux", "judge", "assemble", "measure", "card",
                  "all"]
 
@@ -1615,7 +1618,7 @@ class Command:
     dtype: str | None = None
     """For `measure`: float32 or bfloat16."""
 
-# %% ../nbs/91_emoji_flux.ipynb #0c6dbbf5
+# %% ../nbs/91_emoji_flux.ipynb #7c40828a
 def _measure(command: Command, device: str, words: list[str]) -> None:
     "The stages that read weights: `measure` and `card`."
     results = _data_folder() if command.out == Command.out else command.out
@@ -1667,6 +1670,6 @@ def main(
         return 2
     return 0
 
-# %% ../nbs/91_emoji_flux.ipynb #97af556a
+# %% ../nbs/91_emoji_flux.ipynb #7f9248fb
 if __name__ == "__main__" and __spec__ is not None:  # run by `python -m`, not inside a notebook
     sys.exit(main())

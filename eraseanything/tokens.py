@@ -6,7 +6,7 @@
 __all__ = ['find_phrase', 'Pieces', 'pieces_of', 'find_spans', 'token_positions', 'shuffle_words', 'whole_words', 'neighbours',
            'nearest_words', 'word_features']
 
-# %% ../nbs/01_tokens.ipynb #acc147a0
+# %% ../nbs/01_tokens.ipynb #c15a433f
 import random
 import re
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ import torch
 
 from .flux import InputError
 
-# %% ../nbs/01_tokens.ipynb #b803eb07
+# %% ../nbs/01_tokens.ipynb #1c5cb392
 def find_phrase(
     prompt: str,  # the text to look in
     phrase: str,  # a word or several
@@ -27,7 +27,7 @@ def find_phrase(
     between = r"\s+".join(re.escape(word) for word in words)
     return [match.span() for match in re.finditer(rf"(?<!\w){between}(?!\w)", prompt, re.IGNORECASE)]
 
-# %% ../nbs/01_tokens.ipynb #8724f3d0
+# %% ../nbs/01_tokens.ipynb #a3c8f269
 def _counted_offsets(
     prompt: str,  # the text that was tokenized
     pieces: list[str],  # its pieces, as the tokenizer names them
@@ -72,7 +72,7 @@ def pieces_of(
         ending += 1
     return Pieces(tokens, [tuple(pair) for pair in offsets], ending)
 
-# %% ../nbs/01_tokens.ipynb #f7795c73
+# %% ../nbs/01_tokens.ipynb #44c2643d
 def _span(
     cut: Pieces,  # a tokenized prompt
     first: int,  # first character of an occurrence
@@ -102,7 +102,7 @@ def find_spans(
     spans = [_span(cut, first, end) for first, end in find_phrase(prompt, phrase)]
     return [span for span in spans if span and span[-1] < kept]
 
-# %% ../nbs/01_tokens.ipynb #e25fc062
+# %% ../nbs/01_tokens.ipynb #1adcb05d
 def token_positions(
     tokenizer,  # any tokenizer of transformers
     prompt: str,  # the text
@@ -119,7 +119,7 @@ def token_positions(
                          "it must be there as a whole word.")
     return sorted({position for span in spans for position in span})
 
-# %% ../nbs/01_tokens.ipynb #2d44adad
+# %% ../nbs/01_tokens.ipynb #5d0edec1
 def shuffle_words(
     prompt: str,  # the text
     keep: list[str],  # phrases that must stay whole
@@ -134,7 +134,7 @@ def shuffle_words(
     random.Random(seed).shuffle(words)
     return " ".join(words).replace("\0", " ")
 
-# %% ../nbs/01_tokens.ipynb #bca1a51d
+# %% ../nbs/01_tokens.ipynb #a7ab0db3
 def whole_words(
     tokenizer,  # any tokenizer of transformers
 ) -> dict[str, int]:  # the words and their token ids
@@ -176,7 +176,7 @@ def nearest_words(
     rows = weight[[vocabulary[other] for other in others]]
     return neighbours(others, rows, weight[ids].float().mean(0), k)
 
-# %% ../nbs/01_tokens.ipynb #4fdcb90f
+# %% ../nbs/01_tokens.ipynb #0d1527bc
 def word_features(
     pipe,  # a FluxPipeline
     words: list[str],  # what to encode

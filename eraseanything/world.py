@@ -8,7 +8,7 @@ __all__ = ['ENTITIES', 'CHARACTERS', 'UNSAFE', 'OBJECTS', 'HANDS', 'TECHNIQUES',
            'synonyms_of', 'artwork_folder', 'sprite', 'Thing', 'Scene', 'pair_scene', 'apply_technique', 'render',
            'masks', 'random_scene', 'Caption', 'caption', 'mistype', 'misspelt', 'reordered', 'world_record']
 
-# %% ../nbs/90_emoji_world.ipynb #353f4fdb
+# %% ../nbs/90_emoji_world.ipynb #7b276fb5
 import json
 import random
 from dataclasses import dataclass, replace
@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-# %% ../nbs/90_emoji_world.ipynb #30d22511
+# %% ../nbs/90_emoji_world.ipynb #d1c82017
 import eraseanything
 from .flux import InputError, contact_sheet
 
-# %% ../nbs/90_emoji_world.ipynb #1e0dbdcc
+# %% ../nbs/90_emoji_world.ipynb #7763b571
 ENTITIES = {
     "fruit": {"apple": "1f34e", "banana": "1f34c", "grapes": "1f347", "strawberry": "1f353"},
     "ball": {"soccer": "26bd", "basketball": "1f3c0", "tennis": "1f3be", "baseball": "26be"},
@@ -65,7 +65,7 @@ SPRITES = MEMBERS | CHARACTERS | UNSAFE | OBJECTS
 CATEGORY = {member: entity for entity, group in ENTITIES.items() for member in group}
 CATEGORY |= {character: "celebrity" for character in CHARACTERS}
 
-# %% ../nbs/90_emoji_world.ipynb #ad9a5f4f
+# %% ../nbs/90_emoji_world.ipynb #57eab0bd
 SYNONYMS = {
     "cat": ["feline", "kitty"], "dog": ["canine", "pooch"], "car": ["automobile", "auto"],
     "airplane": ["plane", "aircraft"], "ball": ["sphere", "orb"], "fruit": ["produce", "edible crop"],
@@ -90,14 +90,14 @@ SYNONYMS = {
     "fish": ["finned animal", "swimmer"], "key": ["opener", "latchkey"],
 }
 
-# %% ../nbs/90_emoji_world.ipynb #d90e5327
+# %% ../nbs/90_emoji_world.ipynb #55adaf5e
 def synonyms_of(
     concept: str,  # any name of the world
 ) -> list[str]:  # other words for it, possibly none
     "The words by which a caption may also call `concept`."
     return list(SYNONYMS.get(concept, []))
 
-# %% ../nbs/90_emoji_world.ipynb #a03569d2
+# %% ../nbs/90_emoji_world.ipynb #792df572
 def artwork_folder() -> Path:  # the folder with one sub-folder for each designer
     "Where the artwork lies in a checkout of the repository; an installed wheel does not carry it."
     folder = Path(eraseanything.__file__).parent.parent / "data" / "artwork"
@@ -119,7 +119,7 @@ def sprite(
     image = Image.open(artwork_folder() / hand / f"{name.replace(' ', '_')}.png").convert("RGBA")
     return image.crop(image.getchannel("A").getbbox())
 
-# %% ../nbs/90_emoji_world.ipynb #2a68acca
+# %% ../nbs/90_emoji_world.ipynb #71dafda7
 @dataclass(frozen=True)
 class Thing:
     "A sprite in a scene; places and sizes are fractions of the picture's side."
@@ -145,7 +145,7 @@ class Scene:
         "The names in the scene, each once, the subject first."
         return list(dict.fromkeys(thing.name for thing in self.things))
 
-# %% ../nbs/90_emoji_world.ipynb #6a0ae9a4
+# %% ../nbs/90_emoji_world.ipynb #aa154654
 ACTORS = ("kitten", "puppy", "rabbit", "frog", "pooh", "robby", "santa", "casper")
 # what the second thing of a relationship may be
 PARTNERS = {
@@ -187,7 +187,7 @@ def pair_scene(
     }
     return Scene(tuple(layouts[relation]()), relation=relation, **scene)
 
-# %% ../nbs/90_emoji_world.ipynb #aa485bcd
+# %% ../nbs/90_emoji_world.ipynb #060403f9
 def _placed(thing: Thing, hand: str, size: int) -> Image.Image:
     "A transparent picture with only this thing in it."
     image = sprite(thing.name, hand)
@@ -229,7 +229,7 @@ def _ground(image: Image.Image) -> None:
     draw.rectangle((0, 0.74 * s, s, s), fill=(120, 75, 40))
     draw.ellipse((0.14 * s, 0.66 * s, 0.54 * s, 0.84 * s), fill=(90, 55, 30))
 
-# %% ../nbs/90_emoji_world.ipynb #1e0d0a86
+# %% ../nbs/90_emoji_world.ipynb #c0ca6c44
 def _edges(image: Image.Image) -> np.ndarray:
     "Strength of the contours, 0 to 1, shape (h, w)."
     soft = image.convert("L").filter(ImageFilter.GaussianBlur(0.6))
@@ -283,7 +283,7 @@ def apply_technique(
         return _between((235, 235, 235), (20, 20, 25), np.zeros(image.size[::-1]) if mask is None else mask)
     raise InputError(f"{technique!r} is no technique of this world: take one of {', '.join(TECHNIQUES)}.")
 
-# %% ../nbs/90_emoji_world.ipynb #e1165ce0
+# %% ../nbs/90_emoji_world.ipynb #3ee4f59c
 def render(
     scene: Scene,  # what to draw
     size: int = 96,  # side in pixels, 64 to 128
@@ -316,7 +316,7 @@ def masks(
         found[thing.name] = np.maximum(found.get(thing.name, 0), alpha)
     return found
 
-# %% ../nbs/90_emoji_world.ipynb #e677e95e
+# %% ../nbs/90_emoji_world.ipynb #0a3c85c5
 def random_scene(
     rng: random.Random,  # where the choices come from
     styles: float = 0.2,  # share of scenes in a style that the caption names
@@ -340,7 +340,7 @@ def random_scene(
     thing = Thing(name, 0.5 + rng.uniform(-room, room) * 0.8, 0.5 + rng.uniform(-room, room) * 0.8, size)
     return Scene((thing,), background=background, hand=hand, technique=technique)
 
-# %% ../nbs/90_emoji_world.ipynb #79c75044
+# %% ../nbs/90_emoji_world.ipynb #c5691bac
 OPENINGS = ("", "a photo of", "a picture of", "an image of", "a view of", "a rendering of")
 LINKS = {"shake hand": "with", "back to back": "with", "jump": "over", "burrow": "under"}
 
@@ -370,7 +370,7 @@ def _thing_parts(name: str, rng: random.Random, synonyms: float, groups: float) 
     word = _call(concept, rng, synonyms)
     return [(_article(word), None), (word, concept)]
 
-# %% ../nbs/90_emoji_world.ipynb #adb7c45f
+# %% ../nbs/90_emoji_world.ipynb #92142d29
 def caption(
     scene: Scene,  # what the picture shows
     rng: random.Random,  # where the wording comes from
@@ -397,7 +397,7 @@ def caption(
         parts += [("in the style of", None), (_call(style, rng, synonyms), style)]
     return Caption(tuple(parts))
 
-# %% ../nbs/90_emoji_world.ipynb #c0101d5a
+# %% ../nbs/90_emoji_world.ipynb #429f7984
 NEAR_KEYS = dict(zip("qwertyuiopasdfghjklzxcvbnm", "wertyuioppsdfghjkllxcvbnmm"))
 
 
@@ -443,7 +443,7 @@ def reordered(
     rng.shuffle(pieces)
     return Caption(tuple(pieces))
 
-# %% ../nbs/90_emoji_world.ipynb #f6330fe7
+# %% ../nbs/90_emoji_world.ipynb #560badec
 def world_record() -> dict:  # plain data, ready for JSON
     "The world's concepts with their kinds, groups, synonyms and templates."
     def entry(name: str, kind: str, template: str, **more) -> dict:
