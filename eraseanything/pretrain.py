@@ -19,7 +19,7 @@ __all__ = ['SAMPLING', 'CLIP_LENGTH', 'VAE', 'T5', 'CLIP_TEXT', 'FLUX', 'SCHEDUL
            'scene_questions', 'judge_on_renders', 'reconstruction_psnr', 'concept_table', 'summary_table', 'confusions',
            'commit', 'fingerprint', 'measure', 'Command', 'main']
 
-# %% ../nbs/91_emoji_flux.ipynb #eb32bcf3
+# %% ../nbs/91_emoji_flux.ipynb #094c506f
 import copy
 import csv
 import hashlib
@@ -44,7 +44,7 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-# %% ../nbs/91_emoji_flux.ipynb #bd33d3f7
+# %% ../nbs/91_emoji_flux.ipynb #27e9c04a
 import eraseanything
 from .attacks import misspell, shuffle, use_synonym
 from .bilevel import model_name, peak_memory_mb, versions, whole, writable_folder
@@ -56,7 +56,7 @@ from .world import (BACKGROUNDS, CATEGORY, ENTITIES, HANDS, LINKS, OPENINGS, REL
                                  SPRITES, STYLES, Caption, Scene, caption, masks, misspelt, random_scene,
                                  render, reordered, synonyms_of, world_record)
 
-# %% ../nbs/91_emoji_flux.ipynb #828eacf4
+# %% ../nbs/91_emoji_flux.ipynb #99dc8ad8
 SAMPLING = Sampling(height=96, width=96, max_sequence_length=24, guidance_scale=3.0, num_inference_steps=28)
 CLIP_LENGTH = 32  # tokens that the CLIP texts are padded to
 
@@ -80,7 +80,7 @@ JUDGE_TEXT = dict(hidden_size=96, intermediate_size=192, num_hidden_layers=2, nu
 JUDGE_VISION = dict(hidden_size=144, intermediate_size=432, num_hidden_layers=4, num_attention_heads=3,
                     image_size=96, patch_size=12)
 
-# %% ../nbs/91_emoji_flux.ipynb #11820fe2
+# %% ../nbs/91_emoji_flux.ipynb #6b78bbef
 def chance(
     seed: int,  # of the run
     step: int,  # of the run
@@ -89,7 +89,7 @@ def chance(
     number = seed * 10_000_019 + step
     return random.Random(number), torch.Generator("cpu").manual_seed(number)
 
-# %% ../nbs/91_emoji_flux.ipynb #97af7551
+# %% ../nbs/91_emoji_flux.ipynb #58e0e14f
 def rate_at(
     step: int,  # from 0
     peak: float,  # the highest rate
@@ -105,7 +105,7 @@ def rate_at(
     left = 0.5 * (1 + math.cos(math.pi * done)) if shape == "cosine" else 1 - done
     return peak * rise * (floor + (1 - floor) * left)
 
-# %% ../nbs/91_emoji_flux.ipynb #f1d5a6f6
+# %% ../nbs/91_emoji_flux.ipynb #b85a85c8
 @dataclass
 class Stage:
     "What the loop needs to know of something that is trained."
@@ -137,7 +137,7 @@ def train_step(
     stage.after(step)
     return {name: value.item() for name, value in losses.items()}
 
-# %% ../nbs/91_emoji_flux.ipynb #fa2aee7f
+# %% ../nbs/91_emoji_flux.ipynb #eaf19456
 def half_precision(
     device: str,  # "cpu" or "cuda"
 ):  # a context
@@ -156,7 +156,7 @@ def update_average(
     keep = min(longest, (1 + step) / (10 + step))
     torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - keep)
 
-# %% ../nbs/91_emoji_flux.ipynb #89f6ca1e
+# %% ../nbs/91_emoji_flux.ipynb #f42df9bf
 def _plain_config(
     config,  # a stage's configuration, a dataclass
 ) -> dict:  # as JSON would keep it
@@ -208,7 +208,7 @@ def load_checkpoint(
         raise InputError(f"{path} cannot be read ({type(error).__name__}): run without --resume.") from None
     return state["step"]
 
-# %% ../nbs/91_emoji_flux.ipynb #6bad1833
+# %% ../nbs/91_emoji_flux.ipynb #517476ac
 @dataclass(frozen=True)
 class Forecast:
     "What a run will take."
@@ -243,7 +243,7 @@ def forecast(
     trained = sum(parameter.numel() for group in groups for parameter in group["params"])
     return Forecast(stage.steps - step, seconds * (stage.steps - step), trained, peak_memory_mb())
 
-# %% ../nbs/91_emoji_flux.ipynb #7869b6fa
+# %% ../nbs/91_emoji_flux.ipynb #f0350602
 def _means(
     log: list[dict],  # losses of some steps
 ) -> str:  # as they are reported
@@ -276,7 +276,7 @@ def run_stage(
             save_checkpoint(stage, step + 1, path)
     return log
 
-# %% ../nbs/91_emoji_flux.ipynb #6264aa02
+# %% ../nbs/91_emoji_flux.ipynb #ccc594cf
 EVERYDAY = """a an the of in on with over under and two by at to for from his her its my this that one three photo
 picture image view rendering art artwork painting style background against person people man woman thing object
 animal something nothing empty scene like as is big small red orange purple black brown grey nice beautiful very
@@ -299,7 +299,7 @@ def world_words() -> list[str]:  # each once, in a fixed order
     plurals = [f"{word}s" for name in countable for word in name.split()]
     return list(dict.fromkeys(spoken + EVERYDAY + list(LINKS.values()) + plurals))
 
-# %% ../nbs/91_emoji_flux.ipynb #c78ea322
+# %% ../nbs/91_emoji_flux.ipynb #dc1cc9d4
 def unigram_scores(
     words: list[str],  # get a token each
     pieces: int = 220,  # how many pairs and triples of letters are known
@@ -326,15 +326,15 @@ def t5_tokenizer(
     from transformers import PreTrainedTokenizerFast
     scores = unigram_scores(world_words() if words is None else words)
     core = Tokenizer(models.Unigram(scores, unk_id=2, byte_fallback=False))
-    core.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase(),
-                                            normalizers.Replace("_", " "), normalizers.StripAccents()])
+    core.normalizer = normalizers.Sequence([normalizers.NFKD(), normalizers.StripAccents(),
+                                            normalizers.Lowercase(), normalizers.Replace("_", " ")])
     core.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
     core.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always")
     core.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
     return PreTrainedTokenizerFast(tokenizer_object=core, eos_token="</s>", unk_token="<unk>",
                                    pad_token="<pad>", model_max_length=SAMPLING.max_sequence_length)
 
-# %% ../nbs/91_emoji_flux.ipynb #b6a56a06
+# %% ../nbs/91_emoji_flux.ipynb #75f992e8
 def learn_merges(
     counts: dict[str, int],  # how often each word occurs
     number: int,  # how many merges to learn
@@ -376,7 +376,7 @@ def clip_tokenizer(
     vocabulary = {token: number for number, token in enumerate(dict.fromkeys(tokens))}
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=CLIP_LENGTH)
 
-# %% ../nbs/91_emoji_flux.ipynb #5b748833
+# %% ../nbs/91_emoji_flux.ipynb #b6bfc5ff
 def build_tokenizers(
     out: Path,  # gets tokenizer/ (CLIP) and tokenizer_2/ (T5), as in a Flux pipeline
     captions: int = 20_000,  # that CLIP's merges are learned from
@@ -398,7 +398,7 @@ def load_tokenizers(
     clip, t5 = out / "tokenizer", out / "tokenizer_2"  # the class made for T5 would forget the lower case
     return CLIPTokenizer.from_pretrained(clip), PreTrainedTokenizerFast.from_pretrained(t5)
 
-# %% ../nbs/91_emoji_flux.ipynb #897441ca
+# %% ../nbs/91_emoji_flux.ipynb #64ad5ac5
 @dataclass(frozen=True)
 class VaeConfig:
     "How the autoencoder is trained."
@@ -437,7 +437,7 @@ def _crops(
         found.append(np.asarray(render(scene))[y:y + side, x:x + side])
     return pixels_of(found)
 
-# %% ../nbs/91_emoji_flux.ipynb #3fdb1293
+# %% ../nbs/91_emoji_flux.ipynb #0c4e4ed4
 def vae_stage(
     config: VaeConfig,
     device: str = "cpu",
@@ -467,7 +467,7 @@ def vae_stage(
                  list(model.parameters()), lambda step: update_average(average, model, step, config.average),
                  _plain_config(config))
 
-# %% ../nbs/91_emoji_flux.ipynb #bfb06062
+# %% ../nbs/91_emoji_flux.ipynb #252c02a8
 @torch.no_grad()
 def whiten(
     vae: nn.Module,  # changed in place
@@ -499,7 +499,7 @@ def train_vae(
     vae.to("cpu").save_pretrained(out / "vae")
     return log
 
-# %% ../nbs/91_emoji_flux.ipynb #502633f6
+# %% ../nbs/91_emoji_flux.ipynb #e20fe4b1
 @dataclass(frozen=True)
 class TextConfig:
     "How the text encoders are trained."
@@ -548,7 +548,7 @@ def token_labels(
         start = end + 1
     return labels
 
-# %% ../nbs/91_emoji_flux.ipynb #cca741ce
+# %% ../nbs/91_emoji_flux.ipynb #95298fa8
 class TextLearner(nn.Module):
     "Both encoders with the heads that they learn through."
 
@@ -593,7 +593,7 @@ class TextLearner(nn.Module):
         bag = scale * F.binary_cross_entropy_with_logits(self.of_pooled(pooled), present)
         return {"loss": token + 0.3 * sentence + bag, "token": token, "sentence": sentence, "pooled": bag}
 
-# %% ../nbs/91_emoji_flux.ipynb #d353ca6c
+# %% ../nbs/91_emoji_flux.ipynb #c625fa3d
 def text_stage(
     config: TextConfig,
     tokenizers: tuple,  # CLIP's, T5's
@@ -631,7 +631,7 @@ def train_text(
     learner.t5.save_pretrained(out / "text_encoder_2")
     return log
 
-# %% ../nbs/91_emoji_flux.ipynb #0b2ec881
+# %% ../nbs/91_emoji_flux.ipynb #dceb5568
 def new_transformer(
     seed: int = 0,
     shape: dict = FLUX,
@@ -669,7 +669,7 @@ def pipeline_of(
     pipe.set_progress_bar_config(disable=True)
     return pipe.to(device)
 
-# %% ../nbs/91_emoji_flux.ipynb #f9cecf74
+# %% ../nbs/91_emoji_flux.ipynb #a1dbbf87
 @dataclass(frozen=True)
 class LatentConfig:
     "A set of scenes."
@@ -705,7 +705,7 @@ def sprite_grid(
     chosen = np.where(cover.max(0) > share, numbers[cover.argmax(0)], 0)
     return torch.from_numpy(chosen.reshape(-1).astype(np.uint8))
 
-# %% ../nbs/91_emoji_flux.ipynb #1b204439
+# %% ../nbs/91_emoji_flux.ipynb #404adbfc
 @dataclass
 class Latents:
     "Encoded scenes."
@@ -752,7 +752,7 @@ def load_latents(
         config = LatentConfig(**json.loads(file.metadata()["config"]))
         return Latents(scenes_of(config), file.get_tensor("latents"), file.get_tensor("grids"))
 
-# %% ../nbs/91_emoji_flux.ipynb #e5070947
+# %% ../nbs/91_emoji_flux.ipynb #2ff674e9
 @dataclass(frozen=True)
 class FluxConfig:
     "How the transformer is trained."
@@ -791,7 +791,7 @@ def noise_levels(
     even = torch.sigmoid(spread * torch.randn(count, generator=generator))
     return shift * even / (1 + (shift - 1) * even)
 
-# %% ../nbs/91_emoji_flux.ipynb #a211ae61
+# %% ../nbs/91_emoji_flux.ipynb #37808599
 def weaken_pooled(
     pooled: torch.Tensor,  # [B, P]
     null: torch.Tensor,  # that of the null prompt, [1, P]
@@ -821,7 +821,7 @@ def training_captions(
         texts.append("" if rng.random() < config.empty else str(text))
     return texts
 
-# %% ../nbs/91_emoji_flux.ipynb #499aa8ae
+# %% ../nbs/91_emoji_flux.ipynb #a07b81fb
 class SpriteHead(nn.Module):
     "Reads off a block's picture tokens which sprite each of them shows."
 
@@ -847,7 +847,7 @@ class SpriteHead(nn.Module):
         guesses = self.linear(self.watched[rows]).float()
         return F.cross_entropy(guesses.flatten(0, 1), grids[rows].long().flatten())
 
-# %% ../nbs/91_emoji_flux.ipynb #2622f59f
+# %% ../nbs/91_emoji_flux.ipynb #5e341818
 def guided_target(
     v_text: torch.Tensor,  # the teacher's velocity for the prompt, [B, N, C]
     v_null: torch.Tensor,  # for the null prompt, [B, N, C]
@@ -870,7 +870,7 @@ def predict(
                        img_ids=ids, pooled_projections=text.pooled_prompt_embeds,
                        encoder_hidden_states=text.prompt_embeds, return_dict=False)[0].float()
 
-# %% ../nbs/91_emoji_flux.ipynb #fe3f33db
+# %% ../nbs/91_emoji_flux.ipynb #65e5fe26
 def optimizers_for(
     transformer,
     others: list[torch.Tensor],  # further parameters, for AdamW
@@ -887,7 +887,7 @@ def optimizers_for(
     muon = torch.optim.Muon(matrices, lr=lr, weight_decay=0.01, momentum=0.95, adjust_lr_fn="match_rms_adamw")
     return [torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.98), weight_decay=0.0, fused=True), muon]
 
-# %% ../nbs/91_emoji_flux.ipynb #ad7d3375
+# %% ../nbs/91_emoji_flux.ipynb #5da103c8
 class FluxTraining:
     "The transformer, its running average, and what a step needs."
 
@@ -938,7 +938,7 @@ class FluxTraining:
         velocity = F.mse_loss(v, target)
         return {"loss": velocity + config.sprites * sprites, "velocity": velocity, "sprites": sprites}
 
-# %% ../nbs/91_emoji_flux.ipynb #5660497a
+# %% ../nbs/91_emoji_flux.ipynb #65ef8041
 def flux_stage(
     training: FluxTraining,
 ) -> Stage:
@@ -954,7 +954,7 @@ def flux_stage(
                  lambda step: update_average(training.average, model, step, config.average),
                  _plain_config(config))
 
-# %% ../nbs/91_emoji_flux.ipynb #e279204a
+# %% ../nbs/91_emoji_flux.ipynb #134176ef
 def planned(
     config,  # one of the configurations above
     steps: int | None,  # None changes nothing
@@ -983,7 +983,7 @@ def train_flux(
     training.average.to("cpu").save_pretrained(out / "transformer")
     return log
 
-# %% ../nbs/91_emoji_flux.ipynb #688e40d8
+# %% ../nbs/91_emoji_flux.ipynb #8682ad7e
 @dataclass(frozen=True)
 class JudgeConfig:
     "How the judge is trained."
@@ -1046,7 +1046,7 @@ def nothing_picture(
     grain = np.random.default_rng(rng.getrandbits(32)).normal(0, 0.03, x.shape)
     return np.clip(x + grain, -1, 1).astype(np.float32)
 
-# %% ../nbs/91_emoji_flux.ipynb #51729838
+# %% ../nbs/91_emoji_flux.ipynb #673a572f
 def _word(name: str, rng: random.Random) -> str:
     "The name or, one time in four, a synonym."
     others = synonyms_of(name)
@@ -1080,7 +1080,7 @@ def relation_sentence(
     second = rng.choice(("cat", "dog", "box", "star", "heart", "thing", "book", "tree"))
     return " ".join(f"a {first} {_word(relation, rng)} {LINKS.get(relation, '')} a {second}".split())
 
-# %% ../nbs/91_emoji_flux.ipynb #cbcfa884
+# %% ../nbs/91_emoji_flux.ipynb #843b5501
 class JudgeLearner(nn.Module):
     "A CLIP and the questions that it learns from."
 
@@ -1133,7 +1133,7 @@ class JudgeLearner(nn.Module):
         parts["group"] = torch.cat([parts["group"], parts["thing"][beside]])
         return parts
 
-# %% ../nbs/91_emoji_flux.ipynb #ac584931
+# %% ../nbs/91_emoji_flux.ipynb #1c055426
 def judge_answers(
     scenes: list[Scene | None],  # None shows nothing
 ) -> dict[str, list[int | None]]:  # question -> class of each scene, None where it makes no sense
@@ -1159,7 +1159,7 @@ def caption_contrast(
     target = same / same.sum(1, keepdim=True)
     return 0.5 * (F.cross_entropy(similar, target) + F.cross_entropy(similar.T, target))
 
-# %% ../nbs/91_emoji_flux.ipynb #b93b2813
+# %% ../nbs/91_emoji_flux.ipynb #cfc68076
 def judge_stage(
     config: JudgeConfig,
     tokenizer,  # CLIP's
@@ -1205,7 +1205,7 @@ def train_judge(
     CLIPProcessor(processor, tokenizer).save_pretrained(out / "judge")
     return log
 
-# %% ../nbs/91_emoji_flux.ipynb #0b3a0997
+# %% ../nbs/91_emoji_flux.ipynb #c78bb295
 QUALITY = Path("data/results/emoji_flux_quality.json")
 
 CARD = """---
@@ -1278,7 +1278,7 @@ def write_card(
                        quality=quality_text(record))
     (weights / "MODEL_CARD.md").write_text(text, encoding="utf-8")
 
-# %% ../nbs/91_emoji_flux.ipynb #95fae828
+# %% ../nbs/91_emoji_flux.ipynb #8ac9646a
 def _name_tokenizer(
     folder: Path,  # a saved pipeline
 ) -> None:
@@ -1318,7 +1318,7 @@ def assemble(
         path.chmod(0o755 if path.is_dir() else 0o644)
     return sum(path.stat().st_size for path in weights.rglob("*") if path.is_file()) / 2**20
 
-# %% ../nbs/91_emoji_flux.ipynb #adc69c25
+# %% ../nbs/91_emoji_flux.ipynb #f8b83b5a
 PLAIN, SYNONYM, MISSPELT, SHUFFLED = "plain", "synonym", "misspelt", "shuffled"
 NO_POOLED, NO_T5 = "no pooled", "no T5"
 MODES = (PLAIN, SYNONYM, MISSPELT, SHUFFLED, NO_POOLED, NO_T5)
@@ -1341,7 +1341,7 @@ def asked_as(
         return misspell(prompt, name, seed) if max(map(len, name.split())) > 2 else None
     return shuffle(prompt, name, seed) if mode == SHUFFLED else prompt
 
-# %% ../nbs/91_emoji_flux.ipynb #c433ac88
+# %% ../nbs/91_emoji_flux.ipynb #9f22ce6d
 def quality_questions(
     seeds: int = 3,  # pictures for each entity, style and relationship
     others: int = 1,  # pictures for each other concept
@@ -1364,7 +1364,7 @@ def quality_questions(
                     asked.append(Question(mode, prompt, seed, entry["name"], entry["kind"], sentence))
     return asked
 
-# %% ../nbs/91_emoji_flux.ipynb #6eafddd8
+# %% ../nbs/91_emoji_flux.ipynb #182f2a50
 def draw_questions(
     pipe,  # a FluxPipeline
     asked: list[Question],  # what to draw
@@ -1386,7 +1386,7 @@ def draw_questions(
         pictures += decode(pipe, walk.latents[-1])
     return pictures
 
-# %% ../nbs/91_emoji_flux.ipynb #d53be7e3
+# %% ../nbs/91_emoji_flux.ipynb #5f7ff3b5
 def scene_questions(
     scene: Scene,  # what a render shows
     rng: random.Random,  # which cat
@@ -1430,7 +1430,7 @@ def reconstruction_psnr(
     errors = [np.square(a - b).mean() for a, b in pairs]
     return [10 * math.log10(255**2 / max(error, 1e-6)) for error in errors]
 
-# %% ../nbs/91_emoji_flux.ipynb #3d9f330d
+# %% ../nbs/91_emoji_flux.ipynb #61c87282
 def concept_table(
     asked: list[Question],
     answers: list,  # from `metrics.answer_all`
@@ -1468,7 +1468,7 @@ def summary_table(
             "plain_of_same": round(sum(row["accuracy"] for row in same) / len(same), 4) if same else None}
     return summary
 
-# %% ../nbs/91_emoji_flux.ipynb #d498441e
+# %% ../nbs/91_emoji_flux.ipynb #9b700ac2
 def confusions(
     asked: list[Question],
     answers: list,  # from `metrics.answer_all`
@@ -1506,7 +1506,7 @@ def fingerprint(
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
-# %% ../nbs/91_emoji_flux.ipynb #37967d1b
+# %% ../nbs/91_emoji_flux.ipynb #3907ffec
 def measure(
     weights: str | Path | None = None,  # a pipeline's folder; the embedded model without it
     judge: str | Path | None = None,  # a CLIP's folder; the embedded judge without it
@@ -1544,7 +1544,7 @@ def measure(
     _write_sheet(out, asked, pictures)
     return record
 
-# %% ../nbs/91_emoji_flux.ipynb #169f514c
+# %% ../nbs/91_emoji_flux.ipynb #42ea102a
 def _plain_only(asked: list[Question], answers: list) -> tuple[list, list]:
     "The questions in plain words and their answers."
     chosen = [row for row, question in enumerate(asked) if question.group == PLAIN]
@@ -1584,7 +1584,7 @@ def _write_quality(out: Path, record: dict, rows: list[dict]) -> None:
         writer.writeheader()
         writer.writerows(rows)
 
-# %% ../nbs/91_emoji_flux.ipynb #179c43cb
+# %% ../nbs/91_emoji_flux.ipynb #a162df9d
 Stages = Literal["tokenizers", "vae", "text", "latents", "flux", "judge", "assemble", "measure", "card",
                  "all"]
 
@@ -1618,7 +1618,7 @@ class Command:
     dtype: str | None = None
     """For `measure`: float32 or bfloat16."""
 
-# %% ../nbs/91_emoji_flux.ipynb #7c40828a
+# %% ../nbs/91_emoji_flux.ipynb #b4dbf3f8
 def _measure(command: Command, device: str, words: list[str]) -> None:
     "The stages that read weights: `measure` and `card`."
     results = _data_folder() if command.out == Command.out else command.out
@@ -1670,6 +1670,6 @@ def main(
         return 2
     return 0
 
-# %% ../nbs/91_emoji_flux.ipynb #7f9248fb
+# %% ../nbs/91_emoji_flux.ipynb #2d2a4fbc
 if __name__ == "__main__" and __spec__ is not None:  # run by `python -m`, not inside a notebook
     sys.exit(main())
