@@ -7,6 +7,7 @@ measured on the same prompts and seeds, is the method "none".
 """
 import csv
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -48,7 +49,9 @@ def main(folders: list[Path]) -> int:
         for folder in folders:
             writer.writerows(rows_of(folder))
     settings = {folder.name: json.loads((folder / "config.json").read_text(encoding="utf-8")) for folder in folders}
-    text = json.dumps({"runs": settings}, indent=1, ensure_ascii=False)
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=RESULTS.parent).stdout.strip()
+    command = "eraseanything erase CONCEPT --out FOLDER, for each folder; python tools/collect.py FOLDER ..."
+    text = json.dumps({"command": command, "commit": commit, "runs": settings}, indent=1, ensure_ascii=False)
     (RESULTS / "erasure.json").write_text(text + "\n", encoding="utf-8")
     print(f"{len(folders)} erasures collected in {RESULTS / 'erasure.csv'}")
     return 0
