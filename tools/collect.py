@@ -51,7 +51,7 @@ def main(folders: list[Path]) -> int:
     settings = {folder.name: json.loads((folder / "config.json").read_text(encoding="utf-8")) for folder in folders}
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=RESULTS.parent).stdout.strip()
     command = "eraseanything erase CONCEPT --out FOLDER, for each folder; python tools/collect.py FOLDER ..."
-    text = json.dumps({"command": command, "commit": commit, "runs": settings}, indent=1, ensure_ascii=False)
+    text = json.dumps({"command": command, "collected_at_commit": commit, "runs": settings}, indent=1, ensure_ascii=False)
     (RESULTS / "erasure.json").write_text(text + "\n", encoding="utf-8")
     print(f"{len(folders)} erasures collected in {RESULTS / 'erasure.csv'}")
     return 0
