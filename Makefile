@@ -22,9 +22,9 @@ export OMP_NUM_THREADS OMP_WAIT_POLICY
 
 help:
 	@echo 'make erase [CONCEPT=cat] [OUT=runs/cat] [ARGS="--steps 100"]   erase a concept, score it, draw before/after'
-	@echo 'make test                                                     every check; "N passed, N failed" at the end'
+	@echo 'make test                                                     every check; "N passed, N failed, N skipped" at the end'
 	@echo 'make lab                                                      the notebooks in JupyterLab'
-	@echo 'make docs                                                     the website (needs Quarto, quarto.org)'
+	@echo 'make docs                                                     the website, with Quarto if it is here (quarto.org)'
 	@echo 'make readme                                                   README.md from nbs/index.ipynb'
 	@echo 'make constraints                                              constraints.txt from what .venv holds now'
 	@echo 'make clean                                                    removes .venv and everything built'
@@ -41,7 +41,7 @@ $(VENV)/library.stamp: constraints.txt settings.ini setup.py
 
 $(VENV)/dev.stamp: $(VENV)/library.stamp
 	@echo 'Setting up .venv: nbdev, JupyterLab and what the checks need'
-	@$(PIP) -e '.[dev]'
+	@$(PIP) -e '.[dev,docs]'
 	@touch $@
 
 erase: $(VENV)/library.stamp
@@ -57,13 +57,9 @@ lab: $(VENV)/dev.stamp
 readme: $(VENV)/dev.stamp
 	@$(BIN)/python tools/readme.py
 
-# nbdev would try to install Quarto by itself, with sudo: so look for it first.
+# Not nbdev_docs: it would execute code of the notebooks, and install Quarto by itself, with sudo.
 docs: $(VENV)/dev.stamp
-	@command -v quarto >/dev/null || \
-	  { echo 'Quarto makes the website and is not installed: see https://quarto.org/docs/get-started'; exit 2; }
-	@rm -rf _proc
-	@PATH="$(CURDIR)/$(BIN):$$PATH" nbdev_docs
-	@echo 'The website is in _docs/'
+	@$(BIN)/python tools/website.py
 
 # A CPU build of torch carries a local version (2.13.0+cpu) that other machines cannot ask for.
 constraints: $(VENV)/dev.stamp

@@ -4,22 +4,22 @@
 
 # %% auto #0
 __all__ = ['SAMPLING', 'CLIP_LENGTH', 'VAE', 'T5', 'CLIP_TEXT', 'FLUX', 'SCHEDULER', 'JUDGE_TEXT', 'JUDGE_VISION', 'EVERYDAY',
-           'LETTERS', 'EASY', 'FULL', 'JUDGED', 'GROUPS', 'UNGROUPED', 'QUALITY', 'CARD', 'PLAIN', 'SYNONYM',
-           'MISSPELT', 'SHUFFLED', 'NO_POOLED', 'NO_T5', 'MODES', 'MAIN_KINDS', 'BARS', 'Stages', 'chance', 'rate_at',
-           'Stage', 'train_step', 'half_precision', 'update_average', 'save_checkpoint', 'restore', 'load_checkpoint',
-           'Forecast', 'forecast', 'run_stage', 'world_words', 'unigram_scores', 't5_tokenizer', 'learn_merges',
-           'clip_tokenizer', 'build_tokenizers', 'load_tokenizers', 'VaeConfig', 'pixels_of', 'vae_stage', 'whiten',
-           'train_vae', 'TextConfig', 'labels_of_world', 'noisy_caption', 'token_labels', 'TextLearner', 'text_stage',
-           'train_text', 'new_transformer', 'pipeline_of', 'LatentConfig', 'scenes_of', 'sprite_grid', 'Latents',
-           'cache_latents', 'load_latents', 'FluxConfig', 'noise_levels', 'weaken_pooled', 'training_captions',
-           'SpriteHead', 'guided_target', 'predict', 'optimizers_for', 'FluxTraining', 'flux_stage', 'planned',
-           'train_flux', 'JudgeConfig', 'worn', 'nothing_picture', 'thing_sentence', 'style_sentence',
-           'relation_sentence', 'JudgeLearner', 'judge_answers', 'caption_contrast', 'judge_stage', 'train_judge',
-           'quality_text', 'write_card', 'assemble', 'asked_as', 'quality_questions', 'draw_questions',
+           'LETTERS', 'EASY', 'FULL', 'HARD', 'JUDGED', 'GROUPS', 'UNGROUPED', 'RELATED', 'QUALITY', 'CARD', 'PLAIN',
+           'SYNONYM', 'MISSPELT', 'SHUFFLED', 'NO_POOLED', 'NO_T5', 'MODES', 'MAIN_KINDS', 'BARS', 'Stages', 'chance',
+           'rate_at', 'Stage', 'train_step', 'half_precision', 'update_average', 'save_checkpoint', 'restore',
+           'load_checkpoint', 'Forecast', 'forecast', 'run_stage', 'world_words', 'unigram_scores', 't5_tokenizer',
+           'learn_merges', 'clip_tokenizer', 'build_tokenizers', 'load_tokenizers', 'VaeConfig', 'pixels_of',
+           'vae_stage', 'whiten', 'train_vae', 'TextConfig', 'labels_of_world', 'noisy_caption', 'token_labels',
+           'TextLearner', 'text_stage', 'train_text', 'new_transformer', 'pipeline_of', 'LatentConfig', 'scenes_of',
+           'sprite_grid', 'Latents', 'cache_latents', 'load_latents', 'FluxConfig', 'noise_levels', 'weaken_pooled',
+           'favour', 'training_captions', 'SpriteHead', 'guided_target', 'predict', 'optimizers_for', 'FluxTraining',
+           'flux_stage', 'planned', 'train_flux', 'JudgeConfig', 'worn', 'nothing_picture', 'thing_sentence',
+           'style_sentence', 'relation_sentence', 'JudgeLearner', 'judge_answers', 'caption_contrast', 'judge_stage',
+           'train_judge', 'quality_text', 'write_card', 'assemble', 'asked_as', 'quality_questions', 'draw_questions',
            'scene_questions', 'judge_on_renders', 'reconstruction_psnr', 'concept_table', 'summary_table', 'confusions',
            'commit', 'fingerprint', 'measure', 'Command', 'main']
 
-# %% ../nbs/91_emoji_flux.ipynb #094c506f
+# %% ../nbs/91_emoji_flux.ipynb #5062703e
 import copy
 import csv
 import hashlib
@@ -44,19 +44,19 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-# %% ../nbs/91_emoji_flux.ipynb #27e9c04a
+# %% ../nbs/91_emoji_flux.ipynb #6d094412
 import eraseanything
 from .attacks import misspell, shuffle, use_synonym
 from .bilevel import model_name, peak_memory_mb, versions, whole, writable_folder
 from .concepts import fill, world_concepts
 from .flux import (InputError, Sampling, Text, contact_sheet, decode, embedded_folder, encode,
                                 encode_images, image_ids, load_pipeline, sample, sampling_of, trajectory)
-from .metrics import Judge, Question, answer_all, interval, prompts_of
+from .metrics import BESIDE, Judge, Question, answer_all, interval, prompts_of
 from .world import (BACKGROUNDS, CATEGORY, ENTITIES, HANDS, LINKS, OPENINGS, RELATIONSHIPS,
-                                 SPRITES, STYLES, Caption, Scene, caption, masks, misspelt, random_scene,
+                                 SPRITES, STYLES, UNSAFE, Caption, Scene, Thing, caption, masks, misspelt, random_scene,
                                  render, reordered, synonyms_of, world_record)
 
-# %% ../nbs/91_emoji_flux.ipynb #99dc8ad8
+# %% ../nbs/91_emoji_flux.ipynb #a360c075
 SAMPLING = Sampling(height=96, width=96, max_sequence_length=24, guidance_scale=3.0, num_inference_steps=28)
 CLIP_LENGTH = 32  # tokens that the CLIP texts are padded to
 
@@ -80,7 +80,7 @@ JUDGE_TEXT = dict(hidden_size=96, intermediate_size=192, num_hidden_layers=2, nu
 JUDGE_VISION = dict(hidden_size=144, intermediate_size=432, num_hidden_layers=4, num_attention_heads=3,
                     image_size=96, patch_size=12)
 
-# %% ../nbs/91_emoji_flux.ipynb #6b78bbef
+# %% ../nbs/91_emoji_flux.ipynb #a5492b52
 def chance(
     seed: int,  # of the run
     step: int,  # of the run
@@ -89,7 +89,7 @@ def chance(
     number = seed * 10_000_019 + step
     return random.Random(number), torch.Generator("cpu").manual_seed(number)
 
-# %% ../nbs/91_emoji_flux.ipynb #58e0e14f
+# %% ../nbs/91_emoji_flux.ipynb #1c6f1e43
 def rate_at(
     step: int,  # from 0
     peak: float,  # the highest rate
@@ -105,7 +105,7 @@ def rate_at(
     left = 0.5 * (1 + math.cos(math.pi * done)) if shape == "cosine" else 1 - done
     return peak * rise * (floor + (1 - floor) * left)
 
-# %% ../nbs/91_emoji_flux.ipynb #b85a85c8
+# %% ../nbs/91_emoji_flux.ipynb #6b1ad3ce
 @dataclass
 class Stage:
     "What the loop needs to know of something that is trained."
@@ -137,7 +137,7 @@ def train_step(
     stage.after(step)
     return {name: value.item() for name, value in losses.items()}
 
-# %% ../nbs/91_emoji_flux.ipynb #eaf19456
+# %% ../nbs/91_emoji_flux.ipynb #5ccb6f08
 def half_precision(
     device: str,  # "cpu" or "cuda"
 ):  # a context
@@ -156,7 +156,7 @@ def update_average(
     keep = min(longest, (1 + step) / (10 + step))
     torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - keep)
 
-# %% ../nbs/91_emoji_flux.ipynb #f42df9bf
+# %% ../nbs/91_emoji_flux.ipynb #b0f01b12
 def _plain_config(
     config,  # a stage's configuration, a dataclass
 ) -> dict:  # as JSON would keep it
@@ -208,7 +208,7 @@ def load_checkpoint(
         raise InputError(f"{path} cannot be read ({type(error).__name__}): run without --resume.") from None
     return state["step"]
 
-# %% ../nbs/91_emoji_flux.ipynb #517476ac
+# %% ../nbs/91_emoji_flux.ipynb #966b75ec
 @dataclass(frozen=True)
 class Forecast:
     "What a run will take."
@@ -243,7 +243,7 @@ def forecast(
     trained = sum(parameter.numel() for group in groups for parameter in group["params"])
     return Forecast(stage.steps - step, seconds * (stage.steps - step), trained, peak_memory_mb())
 
-# %% ../nbs/91_emoji_flux.ipynb #f0350602
+# %% ../nbs/91_emoji_flux.ipynb #01b4db61
 def _means(
     log: list[dict],  # losses of some steps
 ) -> str:  # as they are reported
@@ -276,7 +276,7 @@ def run_stage(
             save_checkpoint(stage, step + 1, path)
     return log
 
-# %% ../nbs/91_emoji_flux.ipynb #ccc594cf
+# %% ../nbs/91_emoji_flux.ipynb #84eb5350
 EVERYDAY = """a an the of in on with over under and two by at to for from his her its my this that one three photo
 picture image view rendering art artwork painting style background against person people man woman thing object
 animal something nothing empty scene like as is big small red orange purple black brown grey nice beautiful very
@@ -299,7 +299,7 @@ def world_words() -> list[str]:  # each once, in a fixed order
     plurals = [f"{word}s" for name in countable for word in name.split()]
     return list(dict.fromkeys(spoken + EVERYDAY + list(LINKS.values()) + plurals))
 
-# %% ../nbs/91_emoji_flux.ipynb #dc1cc9d4
+# %% ../nbs/91_emoji_flux.ipynb #9bf241ea
 def unigram_scores(
     words: list[str],  # get a token each
     pieces: int = 220,  # how many pairs and triples of letters are known
@@ -334,7 +334,7 @@ def t5_tokenizer(
     return PreTrainedTokenizerFast(tokenizer_object=core, eos_token="</s>", unk_token="<unk>",
                                    pad_token="<pad>", model_max_length=SAMPLING.max_sequence_length)
 
-# %% ../nbs/91_emoji_flux.ipynb #75f992e8
+# %% ../nbs/91_emoji_flux.ipynb #4c457179
 def learn_merges(
     counts: dict[str, int],  # how often each word occurs
     number: int,  # how many merges to learn
@@ -376,7 +376,7 @@ def clip_tokenizer(
     vocabulary = {token: number for number, token in enumerate(dict.fromkeys(tokens))}
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=CLIP_LENGTH)
 
-# %% ../nbs/91_emoji_flux.ipynb #b6bfc5ff
+# %% ../nbs/91_emoji_flux.ipynb #41429ad2
 def build_tokenizers(
     out: Path,  # gets tokenizer/ (CLIP) and tokenizer_2/ (T5), as in a Flux pipeline
     captions: int = 20_000,  # that CLIP's merges are learned from
@@ -398,7 +398,7 @@ def load_tokenizers(
     clip, t5 = out / "tokenizer", out / "tokenizer_2"  # the class made for T5 would forget the lower case
     return CLIPTokenizer.from_pretrained(clip), PreTrainedTokenizerFast.from_pretrained(t5)
 
-# %% ../nbs/91_emoji_flux.ipynb #64ad5ac5
+# %% ../nbs/91_emoji_flux.ipynb #f99c9407
 @dataclass(frozen=True)
 class VaeConfig:
     "How the autoencoder is trained."
@@ -437,7 +437,7 @@ def _crops(
         found.append(np.asarray(render(scene))[y:y + side, x:x + side])
     return pixels_of(found)
 
-# %% ../nbs/91_emoji_flux.ipynb #0c4e4ed4
+# %% ../nbs/91_emoji_flux.ipynb #1ad5cd08
 def vae_stage(
     config: VaeConfig,
     device: str = "cpu",
@@ -467,7 +467,7 @@ def vae_stage(
                  list(model.parameters()), lambda step: update_average(average, model, step, config.average),
                  _plain_config(config))
 
-# %% ../nbs/91_emoji_flux.ipynb #252c02a8
+# %% ../nbs/91_emoji_flux.ipynb #3bad2845
 @torch.no_grad()
 def whiten(
     vae: nn.Module,  # changed in place
@@ -499,7 +499,7 @@ def train_vae(
     vae.to("cpu").save_pretrained(out / "vae")
     return log
 
-# %% ../nbs/91_emoji_flux.ipynb #e20fe4b1
+# %% ../nbs/91_emoji_flux.ipynb #889abb23
 @dataclass(frozen=True)
 class TextConfig:
     "How the text encoders are trained."
@@ -548,7 +548,7 @@ def token_labels(
         start = end + 1
     return labels
 
-# %% ../nbs/91_emoji_flux.ipynb #95298fa8
+# %% ../nbs/91_emoji_flux.ipynb #f1ac5f30
 class TextLearner(nn.Module):
     "Both encoders with the heads that they learn through."
 
@@ -593,7 +593,7 @@ class TextLearner(nn.Module):
         bag = scale * F.binary_cross_entropy_with_logits(self.of_pooled(pooled), present)
         return {"loss": token + 0.3 * sentence + bag, "token": token, "sentence": sentence, "pooled": bag}
 
-# %% ../nbs/91_emoji_flux.ipynb #c625fa3d
+# %% ../nbs/91_emoji_flux.ipynb #d95097cc
 def text_stage(
     config: TextConfig,
     tokenizers: tuple,  # CLIP's, T5's
@@ -631,7 +631,7 @@ def train_text(
     learner.t5.save_pretrained(out / "text_encoder_2")
     return log
 
-# %% ../nbs/91_emoji_flux.ipynb #dceb5568
+# %% ../nbs/91_emoji_flux.ipynb #5de49e05
 def new_transformer(
     seed: int = 0,
     shape: dict = FLUX,
@@ -669,7 +669,7 @@ def pipeline_of(
     pipe.set_progress_bar_config(disable=True)
     return pipe.to(device)
 
-# %% ../nbs/91_emoji_flux.ipynb #a1dbbf87
+# %% ../nbs/91_emoji_flux.ipynb #f2ca1f9f
 @dataclass(frozen=True)
 class LatentConfig:
     "A set of scenes."
@@ -678,10 +678,11 @@ class LatentConfig:
     seed: int
     styles: float  # share of scenes in a named style
     relations: float  # share of scenes in a relationship
+    pairs: float = 0.0  # share of scenes with two things side by side
 
 
 EASY = LatentConfig("easy", 12_000, 11, 0.0, 0.0)
-FULL = LatentConfig("full", 24_000, 12, 0.27, 0.27)
+FULL = LatentConfig("full", 24_000, 12, 0.27, 0.27, 0.08)
 
 
 def scenes_of(
@@ -689,7 +690,7 @@ def scenes_of(
 ) -> list[Scene]:
     "The scenes of a set, always the same."
     rng = random.Random(config.seed)
-    return [random_scene(rng, styles=config.styles, relations=config.relations) for _ in range(config.count)]
+    return [random_scene(rng, config.styles, config.relations, config.pairs) for _ in range(config.count)]
 
 
 def sprite_grid(
@@ -705,7 +706,7 @@ def sprite_grid(
     chosen = np.where(cover.max(0) > share, numbers[cover.argmax(0)], 0)
     return torch.from_numpy(chosen.reshape(-1).astype(np.uint8))
 
-# %% ../nbs/91_emoji_flux.ipynb #404adbfc
+# %% ../nbs/91_emoji_flux.ipynb #bc50f825
 @dataclass
 class Latents:
     "Encoded scenes."
@@ -752,22 +753,22 @@ def load_latents(
         config = LatentConfig(**json.loads(file.metadata()["config"]))
         return Latents(scenes_of(config), file.get_tensor("latents"), file.get_tensor("grids"))
 
-# %% ../nbs/91_emoji_flux.ipynb #2ff674e9
+# %% ../nbs/91_emoji_flux.ipynb #2bf9d3c2
 @dataclass(frozen=True)
 class FluxConfig:
     "How the transformer is trained."
-    steps: int = 6_900
+    steps: int = 13_000
     batch: int = 32
     lr: float = 1e-3
     warm: int = 200
-    decay: int = 1_500  # steps at the end over which the rate falls to zero
-    distil: int = 3_900  # steps at the end that also distil guidance
+    decay: int = 2_500  # steps at the end over which the rate falls to zero
+    distil: int = 10_000  # steps at the end that also distil guidance
     easy: int = 1_500  # steps at the start with easy scenes and plain captions only
-    easy_share: float = 0.35  # how often a later batch is of easy scenes
-    synonyms: float = 0.25  # chance that a concept is called by another word
+    easy_share: float = 0.33  # how often a later batch is of easy scenes
+    synonyms: float = 0.35  # chance that a concept is called by another word
     groups: float = 0.4  # chance that a member is called by its group
-    typos: float = 0.1
-    reordered: float = 0.1
+    typos: float = 0.3
+    reordered: float = 0.15
     empty: float = 0.1  # share of null prompts
     no_pooled: float = 0.8  # how often the pooled vector is that of the null prompt
     false_pooled: float = 0.1  # how often it is that of another caption
@@ -791,7 +792,7 @@ def noise_levels(
     even = torch.sigmoid(spread * torch.randn(count, generator=generator))
     return shift * even / (1 + (shift - 1) * even)
 
-# %% ../nbs/91_emoji_flux.ipynb #37808599
+# %% ../nbs/91_emoji_flux.ipynb #c1889533
 def weaken_pooled(
     pooled: torch.Tensor,  # [B, P]
     null: torch.Tensor,  # that of the null prompt, [1, P]
@@ -803,6 +804,19 @@ def weaken_pooled(
     draw = draw[:, None].to(pooled.device)
     other = torch.where(draw < dropped + swapped, pooled.roll(1, 0), pooled)
     return torch.where(draw < dropped, null, other)
+
+
+HARD = ("ball", "tower", "airplane", "celebrity")  # groups whose members look least alike
+
+
+def favour(
+    scene: Scene,
+) -> float:  # how much oftener than a plain scene it is drawn in training
+    "What is learned slowly is shown more often."
+    names = [thing.name for thing in scene.things]
+    weight = 2.5 if scene.technique == "pixel art" else 1.0
+    weight *= 1.6 if any(name in UNSAFE for name in names) else 1.0
+    return weight * (1.3 if any(CATEGORY.get(name) in HARD for name in names) else 1.0)
 
 
 def training_captions(
@@ -821,7 +835,7 @@ def training_captions(
         texts.append("" if rng.random() < config.empty else str(text))
     return texts
 
-# %% ../nbs/91_emoji_flux.ipynb #a07b81fb
+# %% ../nbs/91_emoji_flux.ipynb #d1c2c2ff
 class SpriteHead(nn.Module):
     "Reads off a block's picture tokens which sprite each of them shows."
 
@@ -847,7 +861,7 @@ class SpriteHead(nn.Module):
         guesses = self.linear(self.watched[rows]).float()
         return F.cross_entropy(guesses.flatten(0, 1), grids[rows].long().flatten())
 
-# %% ../nbs/91_emoji_flux.ipynb #5e341818
+# %% ../nbs/91_emoji_flux.ipynb #a7bd9ff3
 def guided_target(
     v_text: torch.Tensor,  # the teacher's velocity for the prompt, [B, N, C]
     v_null: torch.Tensor,  # for the null prompt, [B, N, C]
@@ -870,7 +884,7 @@ def predict(
                        img_ids=ids, pooled_projections=text.pooled_prompt_embeds,
                        encoder_hidden_states=text.prompt_embeds, return_dict=False)[0].float()
 
-# %% ../nbs/91_emoji_flux.ipynb #65e5fe26
+# %% ../nbs/91_emoji_flux.ipynb #1896cc4a
 def optimizers_for(
     transformer,
     others: list[torch.Tensor],  # further parameters, for AdamW
@@ -887,12 +901,13 @@ def optimizers_for(
     muon = torch.optim.Muon(matrices, lr=lr, weight_decay=0.01, momentum=0.95, adjust_lr_fn="match_rms_adamw")
     return [torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.98), weight_decay=0.0, fused=True), muon]
 
-# %% ../nbs/91_emoji_flux.ipynb #5da103c8
+# %% ../nbs/91_emoji_flux.ipynb #907d4747
 class FluxTraining:
     "The transformer, its running average, and what a step needs."
 
     def __init__(self, pipe, easy: Latents, full: Latents, config: FluxConfig, device: str = "cpu"):
-        self.pipe, self.easy, self.full, self.config, self.device = pipe, easy, full, config, device
+        self.pipe, self.config, self.device = pipe, config, device
+        self.sources = [(part, [favour(scene) for scene in part.scenes]) for part in (easy, full)]
         self.model = new_transformer(config.seed).to(device)
         self.average = copy.deepcopy(self.model).requires_grad_(False).eval()
         self.head = SpriteHead(self.model, config.sprites_after).to(device)
@@ -902,8 +917,8 @@ class FluxTraining:
     def read(self, step: int, rng: random.Random, draw: torch.Tensor) -> tuple:
         "A batch: latents, grids, prompts, and which of them say something."
         config, easy = self.config, step < self.config.easy
-        source = self.easy if easy or rng.random() < config.easy_share else self.full
-        rows = [rng.randrange(len(source.scenes)) for _ in range(config.batch)]
+        source, favours = self.sources[0 if easy or rng.random() < config.easy_share else 1]
+        rows = rng.choices(range(len(source.scenes)), favours, k=config.batch)
         prompts = training_captions([source.scenes[row] for row in rows], rng, config, easy)
         text = encode(self.pipe, prompts, SAMPLING)
         pooled, null = text.pooled_prompt_embeds, self.null.pooled_prompt_embeds
@@ -938,7 +953,7 @@ class FluxTraining:
         velocity = F.mse_loss(v, target)
         return {"loss": velocity + config.sprites * sprites, "velocity": velocity, "sprites": sprites}
 
-# %% ../nbs/91_emoji_flux.ipynb #65ef8041
+# %% ../nbs/91_emoji_flux.ipynb #0a7437ec
 def flux_stage(
     training: FluxTraining,
 ) -> Stage:
@@ -954,7 +969,7 @@ def flux_stage(
                  lambda step: update_average(training.average, model, step, config.average),
                  _plain_config(config))
 
-# %% ../nbs/91_emoji_flux.ipynb #134176ef
+# %% ../nbs/91_emoji_flux.ipynb #225ab46c
 def planned(
     config,  # one of the configurations above
     steps: int | None,  # None changes nothing
@@ -983,7 +998,7 @@ def train_flux(
     training.average.to("cpu").save_pretrained(out / "transformer")
     return log
 
-# %% ../nbs/91_emoji_flux.ipynb #8682ad7e
+# %% ../nbs/91_emoji_flux.ipynb #bc79882f
 @dataclass(frozen=True)
 class JudgeConfig:
     "How the judge is trained."
@@ -998,6 +1013,7 @@ class JudgeConfig:
 JUDGED = list(SPRITES) + ["nothing"]
 GROUPS = list(ENTITIES) + ["celebrity"]
 UNGROUPED = [name for name in JUDGED if name not in CATEGORY]  # they stand beside the groups
+RELATED = [*RELATIONSHIPS, None]  # two things may also merely stand side by side
 
 
 def worn(
@@ -1046,7 +1062,7 @@ def nothing_picture(
     grain = np.random.default_rng(rng.getrandbits(32)).normal(0, 0.03, x.shape)
     return np.clip(x + grain, -1, 1).astype(np.float32)
 
-# %% ../nbs/91_emoji_flux.ipynb #673a572f
+# %% ../nbs/91_emoji_flux.ipynb #7c941e42
 def _word(name: str, rng: random.Random) -> str:
     "The name or, one time in four, a synonym."
     others = synonyms_of(name)
@@ -1072,15 +1088,16 @@ def style_sentence(
 
 
 def relation_sentence(
-    relation: str,
+    relation: str | None,  # None: the two only stand side by side
     rng: random.Random,
 ) -> str:
     "A way to ask for a relationship."
     first = rng.choice(("cat", "dog", "rabbit", "frog", "celebrity", "thing"))
     second = rng.choice(("cat", "dog", "box", "star", "heart", "thing", "book", "tree"))
-    return " ".join(f"a {first} {_word(relation, rng)} {LINKS.get(relation, '')} a {second}".split())
+    between = f"{_word(relation, rng)} {LINKS.get(relation, '')}" if relation else "and"
+    return " ".join(f"a {first} {between} a {second}".split())
 
-# %% ../nbs/91_emoji_flux.ipynb #843b5501
+# %% ../nbs/91_emoji_flux.ipynb #d03efc96
 class JudgeLearner(nn.Module):
     "A CLIP and the questions that it learns from."
 
@@ -1125,7 +1142,7 @@ class JudgeLearner(nn.Module):
         classes = {"thing": [thing_sentence(name, rng) for name in JUDGED],
                    "group": [thing_sentence(name, rng) for name in GROUPS],
                    "style": [style_sentence(style, rng) for style in STYLES],
-                   "relation": [relation_sentence(relation, rng) for relation in RELATIONSHIPS],
+                   "relation": [relation_sentence(relation, rng) for relation in RELATED],
                    "caption": captions}
         texts = self.embed_texts([text for group in classes.values() for text in group])
         parts = dict(zip(classes, texts.split([len(group) for group in classes.values()])))
@@ -1133,20 +1150,20 @@ class JudgeLearner(nn.Module):
         parts["group"] = torch.cat([parts["group"], parts["thing"][beside]])
         return parts
 
-# %% ../nbs/91_emoji_flux.ipynb #1c055426
+# %% ../nbs/91_emoji_flux.ipynb #a592e6f7
 def judge_answers(
     scenes: list[Scene | None],  # None shows nothing
 ) -> dict[str, list[int | None]]:  # question -> class of each scene, None where it makes no sense
     "The right answers to the questions."
     answers, beside = {"thing": [], "group": [], "style": [], "relation": []}, GROUPS + UNGROUPED
     for scene in scenes:
-        related = scene is not None and scene.relation is not None
+        related = scene is not None and len(scene.things) > 1
         name = "nothing" if scene is None else scene.things[0].name
         style = None if scene is None else STYLES.index(scene.technique or scene.hand)
         answers["thing"].append(None if related else JUDGED.index(name))
         answers["group"].append(None if related else beside.index(CATEGORY.get(name, name)))
         answers["style"].append(None if related else style)
-        answers["relation"].append(RELATIONSHIPS.index(scene.relation) if related else None)
+        answers["relation"].append(RELATED.index(scene.relation) if related else None)
     return answers
 
 
@@ -1159,7 +1176,7 @@ def caption_contrast(
     target = same / same.sum(1, keepdim=True)
     return 0.5 * (F.cross_entropy(similar, target) + F.cross_entropy(similar.T, target))
 
-# %% ../nbs/91_emoji_flux.ipynb #cfc68076
+# %% ../nbs/91_emoji_flux.ipynb #aa231bb0
 def judge_stage(
     config: JudgeConfig,
     tokenizer,  # CLIP's
@@ -1173,7 +1190,7 @@ def judge_stage(
 
     def losses(step: int) -> dict[str, torch.Tensor]:
         rng, _ = chance(config.seed, step)
-        scenes = [None if rng.random() < config.nothing else random_scene(rng, styles=0.22, relations=0.18)
+        scenes = [None if rng.random() < config.nothing else random_scene(rng, 0.22, 0.18, pairs=0.07)
                   for _ in range(config.batch)]
         seen = [worn(render(scene), rng) if scene else nothing_picture(rng) for scene in scenes]
         pixels = torch.from_numpy(np.stack(seen)).permute(0, 3, 1, 2).to(device)
@@ -1205,7 +1222,7 @@ def train_judge(
     CLIPProcessor(processor, tokenizer).save_pretrained(out / "judge")
     return log
 
-# %% ../nbs/91_emoji_flux.ipynb #c78bb295
+# %% ../nbs/91_emoji_flux.ipynb #8a44c6bf
 QUALITY = Path("data/results/emoji_flux_quality.json")
 
 CARD = """---
@@ -1278,7 +1295,7 @@ def write_card(
                        quality=quality_text(record))
     (weights / "MODEL_CARD.md").write_text(text, encoding="utf-8")
 
-# %% ../nbs/91_emoji_flux.ipynb #8ac9646a
+# %% ../nbs/91_emoji_flux.ipynb #7282a281
 def _name_tokenizer(
     folder: Path,  # a saved pipeline
 ) -> None:
@@ -1318,7 +1335,7 @@ def assemble(
         path.chmod(0o755 if path.is_dir() else 0o644)
     return sum(path.stat().st_size for path in weights.rglob("*") if path.is_file()) / 2**20
 
-# %% ../nbs/91_emoji_flux.ipynb #f8b83b5a
+# %% ../nbs/91_emoji_flux.ipynb #af50b0a7
 PLAIN, SYNONYM, MISSPELT, SHUFFLED = "plain", "synonym", "misspelt", "shuffled"
 NO_POOLED, NO_T5 = "no pooled", "no T5"
 MODES = (PLAIN, SYNONYM, MISSPELT, SHUFFLED, NO_POOLED, NO_T5)
@@ -1341,7 +1358,7 @@ def asked_as(
         return misspell(prompt, name, seed) if max(map(len, name.split())) > 2 else None
     return shuffle(prompt, name, seed) if mode == SHUFFLED else prompt
 
-# %% ../nbs/91_emoji_flux.ipynb #9f22ce6d
+# %% ../nbs/91_emoji_flux.ipynb #423bafb3
 def quality_questions(
     seeds: int = 3,  # pictures for each entity, style and relationship
     others: int = 1,  # pictures for each other concept
@@ -1353,7 +1370,7 @@ def quality_questions(
     for entry in world_concepts():
         main = entry["kind"] in MAIN_KINDS
         sentence = fill(entry["template"], entry["name"])
-        prompts = prompts_of(entry["template"], entry["name"], 4)
+        prompts = prompts_of(entry["templates"], entry["name"], 8)
         for number in range(seeds if main else others):
             for mode in modes:
                 if mode in (NO_POOLED, NO_T5) and (number or not main):
@@ -1364,7 +1381,7 @@ def quality_questions(
                     asked.append(Question(mode, prompt, seed, entry["name"], entry["kind"], sentence))
     return asked
 
-# %% ../nbs/91_emoji_flux.ipynb #182f2a50
+# %% ../nbs/91_emoji_flux.ipynb #60311ce9
 def draw_questions(
     pipe,  # a FluxPipeline
     asked: list[Question],  # what to draw
@@ -1386,13 +1403,15 @@ def draw_questions(
         pictures += decode(pipe, walk.latents[-1])
     return pictures
 
-# %% ../nbs/91_emoji_flux.ipynb #5f7ff3b5
+# %% ../nbs/91_emoji_flux.ipynb #e0162aca
 def scene_questions(
     scene: Scene,  # what a render shows
     rng: random.Random,  # which cat
 ) -> list[tuple[Question, Scene]]:  # each with the scene to render for it
     "What the judge can be asked about a scene, one question for each kind of concept in it."
     thing = scene.things[0]
+    if len(scene.things) > 1 and not scene.relation:
+        return [(Question("render", "", 0, BESIDE["name"], BESIDE["kind"], BESIDE["template"]), scene)]
     about = [(scene.relation, scene)] if scene.relation else [(thing.name, scene)]
     if not scene.relation:
         cat = replace(thing, name=rng.choice(list(ENTITIES["cat"])))
@@ -1430,7 +1449,7 @@ def reconstruction_psnr(
     errors = [np.square(a - b).mean() for a, b in pairs]
     return [10 * math.log10(255**2 / max(error, 1e-6)) for error in errors]
 
-# %% ../nbs/91_emoji_flux.ipynb #61c87282
+# %% ../nbs/91_emoji_flux.ipynb #f38f479b
 def concept_table(
     asked: list[Question],
     answers: list,  # from `metrics.answer_all`
@@ -1468,7 +1487,7 @@ def summary_table(
             "plain_of_same": round(sum(row["accuracy"] for row in same) / len(same), 4) if same else None}
     return summary
 
-# %% ../nbs/91_emoji_flux.ipynb #9b700ac2
+# %% ../nbs/91_emoji_flux.ipynb #aa53a4ff
 def confusions(
     asked: list[Question],
     answers: list,  # from `metrics.answer_all`
@@ -1506,7 +1525,7 @@ def fingerprint(
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
-# %% ../nbs/91_emoji_flux.ipynb #3907ffec
+# %% ../nbs/91_emoji_flux.ipynb #9155a532
 def measure(
     weights: str | Path | None = None,  # a pipeline's folder; the embedded model without it
     judge: str | Path | None = None,  # a CLIP's folder; the embedded judge without it
@@ -1544,7 +1563,7 @@ def measure(
     _write_sheet(out, asked, pictures)
     return record
 
-# %% ../nbs/91_emoji_flux.ipynb #42ea102a
+# %% ../nbs/91_emoji_flux.ipynb #7c7625ff
 def _plain_only(asked: list[Question], answers: list) -> tuple[list, list]:
     "The questions in plain words and their answers."
     chosen = [row for row, question in enumerate(asked) if question.group == PLAIN]
@@ -1584,7 +1603,7 @@ def _write_quality(out: Path, record: dict, rows: list[dict]) -> None:
         writer.writeheader()
         writer.writerows(rows)
 
-# %% ../nbs/91_emoji_flux.ipynb #a162df9d
+# %% ../nbs/91_emoji_flux.ipynb #a355f157
 Stages = Literal["tokenizers", "vae", "text", "latents", "flux", "judge", "assemble", "measure", "card",
                  "all"]
 
@@ -1618,7 +1637,7 @@ class Command:
     dtype: str | None = None
     """For `measure`: float32 or bfloat16."""
 
-# %% ../nbs/91_emoji_flux.ipynb #b4dbf3f8
+# %% ../nbs/91_emoji_flux.ipynb #02a0bcd1
 def _measure(command: Command, device: str, words: list[str]) -> None:
     "The stages that read weights: `measure` and `card`."
     results = _data_folder() if command.out == Command.out else command.out
@@ -1670,6 +1689,6 @@ def main(
         return 2
     return 0
 
-# %% ../nbs/91_emoji_flux.ipynb #2d2a4fbc
+# %% ../nbs/91_emoji_flux.ipynb #b4c279d9
 if __name__ == "__main__" and __spec__ is not None:  # run by `python -m`, not inside a notebook
     sys.exit(main())

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['ENTITIES', 'CHARACTERS', 'UNSAFE', 'OBJECTS', 'HANDS', 'TECHNIQUES', 'STYLES', 'RELATIONSHIPS', 'BACKGROUNDS',
-           'MEMBERS', 'SPRITES', 'CATEGORY', 'SYNONYMS', 'ACTORS', 'PARTNERS', 'OPENINGS', 'LINKS', 'NEAR_KEYS',
-           'synonyms_of', 'artwork_folder', 'sprite', 'Thing', 'Scene', 'pair_scene', 'apply_technique', 'render',
-           'masks', 'random_scene', 'Caption', 'caption', 'mistype', 'misspelt', 'reordered', 'world_record']
+           'MEMBERS', 'SPRITES', 'CATEGORY', 'SYNONYMS', 'ACTORS', 'PARTNERS', 'SECONDS', 'OPENINGS', 'LINKS',
+           'NEAR_KEYS', 'SUBJECTS', 'synonyms_of', 'artwork_folder', 'sprite', 'Thing', 'Scene', 'pair_scene',
+           'apply_technique', 'render', 'masks', 'random_scene', 'Caption', 'caption', 'mistype', 'misspelt',
+           'reordered', 'related', 'world_record']
 
-# %% ../nbs/90_emoji_world.ipynb #7b276fb5
+# %% ../nbs/90_emoji_world.ipynb #1e4a382a
 import json
 import random
 from dataclasses import dataclass, replace
@@ -18,11 +19,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-# %% ../nbs/90_emoji_world.ipynb #d1c82017
+# %% ../nbs/90_emoji_world.ipynb #57f778a9
 import eraseanything
 from .flux import InputError, contact_sheet
 
-# %% ../nbs/90_emoji_world.ipynb #7763b571
+# %% ../nbs/90_emoji_world.ipynb #8b4c1ff9
 ENTITIES = {
     "fruit": {"apple": "1f34e", "banana": "1f34c", "grapes": "1f347", "strawberry": "1f353"},
     "ball": {"soccer": "26bd", "basketball": "1f3c0", "tennis": "1f3be", "baseball": "26be"},
@@ -65,7 +66,7 @@ SPRITES = MEMBERS | CHARACTERS | UNSAFE | OBJECTS
 CATEGORY = {member: entity for entity, group in ENTITIES.items() for member in group}
 CATEGORY |= {character: "celebrity" for character in CHARACTERS}
 
-# %% ../nbs/90_emoji_world.ipynb #57eab0bd
+# %% ../nbs/90_emoji_world.ipynb #e49eaebe
 SYNONYMS = {
     "cat": ["feline", "kitty"], "dog": ["canine", "pooch"], "car": ["automobile", "auto"],
     "airplane": ["plane", "aircraft"], "ball": ["sphere", "orb"], "fruit": ["produce", "edible crop"],
@@ -90,14 +91,14 @@ SYNONYMS = {
     "fish": ["finned animal", "swimmer"], "key": ["opener", "latchkey"],
 }
 
-# %% ../nbs/90_emoji_world.ipynb #55adaf5e
+# %% ../nbs/90_emoji_world.ipynb #fe086926
 def synonyms_of(
     concept: str,  # any name of the world
 ) -> list[str]:  # other words for it, possibly none
     "The words by which a caption may also call `concept`."
     return list(SYNONYMS.get(concept, []))
 
-# %% ../nbs/90_emoji_world.ipynb #792df572
+# %% ../nbs/90_emoji_world.ipynb #e060f08a
 def artwork_folder() -> Path:  # the folder with one sub-folder for each designer
     "Where the artwork lies in a checkout of the repository; an installed wheel does not carry it."
     folder = Path(eraseanything.__file__).parent.parent / "data" / "artwork"
@@ -119,7 +120,7 @@ def sprite(
     image = Image.open(artwork_folder() / hand / f"{name.replace(' ', '_')}.png").convert("RGBA")
     return image.crop(image.getchannel("A").getbbox())
 
-# %% ../nbs/90_emoji_world.ipynb #71dafda7
+# %% ../nbs/90_emoji_world.ipynb #243a7b7c
 @dataclass(frozen=True)
 class Thing:
     "A sprite in a scene; places and sizes are fractions of the picture's side."
@@ -145,7 +146,7 @@ class Scene:
         "The names in the scene, each once, the subject first."
         return list(dict.fromkeys(thing.name for thing in self.things))
 
-# %% ../nbs/90_emoji_world.ipynb #aa154654
+# %% ../nbs/90_emoji_world.ipynb #564b00ee
 ACTORS = ("kitten", "puppy", "rabbit", "frog", "pooh", "robby", "santa", "casper")
 # what the second thing of a relationship may be
 PARTNERS = {
@@ -154,17 +155,18 @@ PARTNERS = {
     "burrow": ("tree", "flower"),
     "hold": ("heart", "star", "key", "flower", "apple"), "amidst": ("star", "heart", "fish", "flower"),
 }
+SECONDS = tuple(dict.fromkeys(name for partners in PARTNERS.values() for name in partners))
 
 
 def pair_scene(
-    relation: str,  # one of `RELATIONSHIPS`
+    relation: str | None,  # one of `RELATIONSHIPS`, or nothing: they only stand side by side
     first: str,  # the sprite that acts
     second: str,  # the sprite it acts on
     rng: random.Random | None = None,  # for a small jitter; none without it
     **scene,  # background, hand, technique
 ) -> Scene:
     "Two things in a relationship, each relationship with a composition of its own."
-    if relation not in RELATIONSHIPS:
+    if relation is not None and relation not in RELATIONSHIPS:
         raise InputError(f"{relation!r} is no relationship of this world: "
                          f"take one of {', '.join(RELATIONSHIPS)}.")
     dx, dy = (rng.uniform(-0.03, 0.03), rng.uniform(-0.03, 0.03)) if rng else (0.0, 0.0)
@@ -173,6 +175,7 @@ def pair_scene(
         return Thing(name, x + dx, y + dy, size, angle, flip)
 
     layouts = {
+        None: lambda: [thing(first, 0.28, 0.52, 0.44), thing(second, 0.72, 0.52, 0.44)],
         "shake hand": lambda: [thing(first, 0.24, 0.42, 0.42), thing(second, 0.76, 0.42, 0.42)],
         "kiss": lambda: [thing(first, 0.29, 0.58, 0.46, -14), thing(second, 0.71, 0.58, 0.46, 14)],
         "hug": lambda: [thing(first, 0.37, 0.48, 0.48, 8), thing(second, 0.63, 0.48, 0.48, -8)],
@@ -187,7 +190,7 @@ def pair_scene(
     }
     return Scene(tuple(layouts[relation]()), relation=relation, **scene)
 
-# %% ../nbs/90_emoji_world.ipynb #060403f9
+# %% ../nbs/90_emoji_world.ipynb #1a4d2d80
 def _placed(thing: Thing, hand: str, size: int) -> Image.Image:
     "A transparent picture with only this thing in it."
     image = sprite(thing.name, hand)
@@ -229,7 +232,7 @@ def _ground(image: Image.Image) -> None:
     draw.rectangle((0, 0.74 * s, s, s), fill=(120, 75, 40))
     draw.ellipse((0.14 * s, 0.66 * s, 0.54 * s, 0.84 * s), fill=(90, 55, 30))
 
-# %% ../nbs/90_emoji_world.ipynb #c0ca6c44
+# %% ../nbs/90_emoji_world.ipynb #e8ac9efc
 def _edges(image: Image.Image) -> np.ndarray:
     "Strength of the contours, 0 to 1, shape (h, w)."
     soft = image.convert("L").filter(ImageFilter.GaussianBlur(0.6))
@@ -283,7 +286,7 @@ def apply_technique(
         return _between((235, 235, 235), (20, 20, 25), np.zeros(image.size[::-1]) if mask is None else mask)
     raise InputError(f"{technique!r} is no technique of this world: take one of {', '.join(TECHNIQUES)}.")
 
-# %% ../nbs/90_emoji_world.ipynb #3ee4f59c
+# %% ../nbs/90_emoji_world.ipynb #54dc99c1
 def render(
     scene: Scene,  # what to draw
     size: int = 96,  # side in pixels, 64 to 128
@@ -316,11 +319,12 @@ def masks(
         found[thing.name] = np.maximum(found.get(thing.name, 0), alpha)
     return found
 
-# %% ../nbs/90_emoji_world.ipynb #0a3c85c5
+# %% ../nbs/90_emoji_world.ipynb #8123bd7a
 def random_scene(
     rng: random.Random,  # where the choices come from
     styles: float = 0.2,  # share of scenes in a style that the caption names
     relations: float = 0.2,  # share of scenes with two things in a relationship
+    pairs: float = 0.03,  # share of scenes with two things side by side
 ) -> Scene:
     "Draw a scene from the world."
     background = rng.choice(list(BACKGROUNDS))
@@ -334,13 +338,17 @@ def random_scene(
     if kind < relations + styles:
         style = rng.choice(STYLES)
         hand, technique = (style, None) if style in HANDS else ("noto", style)
+    elif kind < relations + styles + pairs:
+        first = rng.choice(ACTORS)
+        second = rng.choice([name for name in SECONDS if name != first])
+        return pair_scene(None, first, second, rng, background=background)
     name = rng.choice(list(SPRITES))
     size = rng.uniform(0.6, 0.85)
     room = (1 - size) / 2
     thing = Thing(name, 0.5 + rng.uniform(-room, room) * 0.8, 0.5 + rng.uniform(-room, room) * 0.8, size)
     return Scene((thing,), background=background, hand=hand, technique=technique)
 
-# %% ../nbs/90_emoji_world.ipynb #c5691bac
+# %% ../nbs/90_emoji_world.ipynb #8032282e
 OPENINGS = ("", "a photo of", "a picture of", "an image of", "a view of", "a rendering of")
 LINKS = {"shake hand": "with", "back to back": "with", "jump": "over", "burrow": "under"}
 
@@ -370,7 +378,7 @@ def _thing_parts(name: str, rng: random.Random, synonyms: float, groups: float) 
     word = _call(concept, rng, synonyms)
     return [(_article(word), None), (word, concept)]
 
-# %% ../nbs/90_emoji_world.ipynb #92142d29
+# %% ../nbs/90_emoji_world.ipynb #08afc6a6
 def caption(
     scene: Scene,  # what the picture shows
     rng: random.Random,  # where the wording comes from
@@ -388,6 +396,10 @@ def caption(
         parts += [(_call(scene.relation, rng, synonyms), scene.relation)]
         parts += [(LINKS[scene.relation], None)] if scene.relation in LINKS else []
         parts += _thing_parts(other, rng, synonyms, groups)
+    elif len(scene.things) > 1:
+        first, second = scene.named
+        parts += _thing_parts(first, rng, synonyms, groups) + [("and", None)]
+        parts += _thing_parts(second, rng, synonyms, groups)
     else:
         parts += _thing_parts(scene.things[0].name, rng, synonyms, groups)
     if scene.technique in (None, "pixel art", "pointillism") and rng.random() < 0.6:
@@ -397,7 +409,7 @@ def caption(
         parts += [("in the style of", None), (_call(style, rng, synonyms), style)]
     return Caption(tuple(parts))
 
-# %% ../nbs/90_emoji_world.ipynb #429f7984
+# %% ../nbs/90_emoji_world.ipynb #cbd00319
 NEAR_KEYS = dict(zip("qwertyuiopasdfghjklzxcvbnm", "wertyuioppsdfghjkllxcvbnmm"))
 
 
@@ -443,24 +455,37 @@ def reordered(
     rng.shuffle(pieces)
     return Caption(tuple(pieces))
 
-# %% ../nbs/90_emoji_world.ipynb #560badec
+# %% ../nbs/90_emoji_world.ipynb #c205a460
+SUBJECTS = ("cat", "dog", "rabbit", "car", "fish", "flower")  # drawn in every style
+
+
+def related(
+    relation: str,  # one of `RELATIONSHIPS`
+) -> list[str]:  # sentences with room for the relationship
+    "Different things in the same relationship."
+    sentences = []
+    for i, actor in enumerate(("cat", "rabbit", "frog", "santa", "robby", "pooh")):
+        partners = [name for name in PARTNERS[relation] if name != actor]
+        partner = partners[(i + 1) % len(partners)]
+        words = f"a {actor} {{}} {LINKS.get(relation, '')} {_article(partner)} {partner}"
+        sentences.append(" ".join(words.split()))
+    return sentences
+
+# %% ../nbs/90_emoji_world.ipynb #5636213e
 def world_record() -> dict:  # plain data, ready for JSON
     "The world's concepts with their kinds, groups, synonyms and templates."
-    def entry(name: str, kind: str, template: str, **more) -> dict:
+    def entry(name: str, kind: str, templates: list[str], **more) -> dict:
         known = {"synonyms": synonyms_of(name), "category": CATEGORY.get(name)}
-        return {"name": name, "kind": kind, "template": template} | known | more
+        return {"name": name, "kind": kind, "template": templates[0], "templates": templates} | known | more
 
-    def related(name: str) -> str:
-        "A sentence with room for the relationship."
-        return " ".join(f"a cat {{}} {LINKS.get(name, '')} a {PARTNERS[name][1]}".split())
-
-    photo = "a photo of a {}"
+    photo = ["a photo of a {}"]
+    styled = [f"a photo of a {subject} in the style of {{}}" for subject in SUBJECTS]
     concepts = [entry(name, "entity", photo, members=list(group)) for name, group in ENTITIES.items()]
     concepts += [entry("celebrity", "entity", photo, members=list(CHARACTERS))]
     concepts += [entry(name, "member", photo) for group in ENTITIES.values() for name in group]
     concepts += [entry(name, "character", photo) for name in CHARACTERS]
     concepts += [entry(name, "unsafe", photo) for name in UNSAFE]
     concepts += [entry(name, "object", photo) for name in OBJECTS]
-    concepts += [entry(name, "style", "a photo of a cat in the style of {}") for name in STYLES]
+    concepts += [entry(name, "style", styled) for name in STYLES]
     concepts += [entry(name, "relationship", related(name)) for name in RELATIONSHIPS]
     return {"concepts": concepts, "backgrounds": list(BACKGROUNDS), "styles": list(STYLES)}

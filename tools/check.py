@@ -4,7 +4,8 @@
     python tools/check.py library tokens   # those whose name contains one of these words
 
 Each check works on copies in a temporary folder and only compares: it needs no clean git tree and repairs
-nothing. What to do about a difference is said in its message. No check may use the network.
+nothing. What to do about a difference is said in its message. No check may use the network. Two need a browser and
+are skipped where there is none.
 """
 import filecmp
 import os
@@ -16,7 +17,9 @@ import time
 from pathlib import Path
 
 import yaml
+from browser import find_chromium, lab_faults, site_faults
 from readme import readme
+from website import build, chapters, link_faults
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "eraseanything"
@@ -28,6 +31,7 @@ NOWHERE = "http://127.0.0.1:9"
 OFFLINE = {"HF_HUB_OFFLINE": "1", "http_proxy": NOWHERE, "https_proxy": NOWHERE, "NO_PROXY": "localhost,127.0.0.1"}
 ENVIRONMENT = {**os.environ, **OFFLINE, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "MPLBACKEND": "agg"}
 
+SLIDERS = "02b_heat_maps.ipynb"  # the chapter that is opened in JupyterLab
 
 # The least that `eraseanything erase` can do and still write everything.
 SMALLEST = "--steps 2 --trajectories 2 --trajectory-steps 2 --preserve-prompts 2 --rsc-points 2 --score-steps 1".split()
@@ -35,6 +39,10 @@ SMALLEST = "--steps 2 --trajectories 2 --trajectory-steps 2 --preserve-prompts 2
 
 class Failure(Exception):
     "A check that found something; its text says what, and what to do."
+
+
+class Skipped(Exception):
+    "A check that this machine cannot do; its text says what is missing."
 
 
 def command(*words, cwd=ROOT, path=None) -> str:
@@ -87,12 +95,43 @@ def check_readme(folder: Path) -> None:
 
 
 def check_site(folder: Path) -> None:
-    "Quarto itself is not needed here: its file parses, and lists each notebook once."
-    sidebar = yaml.safe_load((ROOT / "_quarto.yml").read_text())["website"]["sidebar"]["contents"]
-    listed = [page for entry in sidebar for page in (entry["contents"] if isinstance(entry, dict) else [entry])]
-    present = [path.name for path in NOTEBOOKS]
+    "`_quarto.yml` lists each notebook once, and the site that pandoc makes of them has no dead link."
+    quarto = yaml.safe_load((ROOT / "_quarto.yml").read_text(encoding="utf-8"))
+    listed = [name for _, names in chapters(quarto) for name in names]
+    present = [path.stem for path in NOTEBOOKS]
     if sorted(listed) != sorted(present):
         raise Failure(f"_quarto.yml lists {sorted(set(listed) ^ set(present))} otherwise than nbs/ has them")
+    build(folder / "site", pandoc=True)
+    faults = link_faults(folder / "site")
+    if faults:
+        raise Failure("\n".join(faults))
+
+
+def browser_executable() -> str:
+    "The Chromium that this machine has."
+    executable = find_chromium()
+    if executable is None:
+        raise Skipped("no Chromium found (it can be named by the variable CHROMIUM)")
+    return executable
+
+
+def check_site_in_browser(folder: Path) -> None:
+    "Every page of the site at the width of a desk and of a phone."
+    executable = browser_executable()
+    build(folder / "site", pandoc=True)
+    faults = site_faults(folder / "site", executable)
+    if faults:
+        raise Failure("\n".join(faults))
+
+
+def check_lab(folder: Path) -> None:
+    "JupyterLab runs a copy of the chapter with sliders, and its picture follows the slider."
+    executable = browser_executable()
+    copy = project_copy(folder)
+    (copy / "data").symlink_to(ROOT / "data")
+    faults = lab_faults(copy / "nbs" / SLIDERS, executable, ENVIRONMENT)
+    if faults:
+        raise Failure("\n".join(f"{SLIDERS}: {fault}" for fault in faults))
 
 
 def check_wheel(folder: Path) -> None:
@@ -132,24 +171,28 @@ def main(words: list[str]) -> int:
         "library in step with the notebooks": check_library,
         "notebooks clean": check_clean,
         "README in step with index.ipynb": check_readme,
-        "website lists every notebook": check_site,
+        "website builds, links lead somewhere": check_site,
+        "website in a browser": check_site_in_browser,
+        "notebooks in JupyterLab": check_lab,
         **{f"notebook {path.name}": notebook_check(path) for path in NOTEBOOKS},
         "wheel works offline": check_wheel,
     }
     chosen = {name: check for name, check in checks.items() if not words or any(word in name for word in words)}
-    failed = 0
+    counts = {"passed": 0, "FAILED": 0, "skipped": 0}
     for name, check in chosen.items():
         start = time.time()
         with tempfile.TemporaryDirectory() as folder:
             try:
                 check(Path(folder))
                 verdict, detail = "passed", ""
+            except Skipped as reason:
+                verdict, detail = "skipped", f": {reason}"
             except Exception as error:
-                failed += 1
                 verdict, detail = "FAILED", f"\n{error if isinstance(error, Failure) else repr(error)}"
+        counts[verdict] += 1
         print(f"{verdict}  {name}  ({time.time() - start:.0f} s){detail}", flush=True)
-    print(f"{len(chosen) - failed} passed, {failed} failed")
-    return 1 if failed or not chosen else 0
+    print(f"{counts['passed']} passed, {counts['FAILED']} failed, {counts['skipped']} skipped")
+    return 1 if counts["FAILED"] or not chosen else 0
 
 
 if __name__ == "__main__":
