@@ -23,7 +23,7 @@ class Weights(NamedTuple):
 
     esd: float = 1.0  # Eq. 2
     attn: float = 1.0  # Eq. 3
-    lora: float = 5.0  # Eq. 4
+    lora: float = 3.0  # Eq. 4
     rsc: float = 0.002  # Eq. 5
 
 # %% ../nbs/06_bilevel.ipynb #dc1e755a
