@@ -211,8 +211,10 @@ def questions(
     def ask(group: str, prompts: list[str], about: dict) -> None:
         sentence = fill(about["template"], about["name"])
         name, kind = about["name"], about["kind"]
-        asked.extend(Question(group, prompt, seed, name, kind, sentence, name in seen)
-                     for prompt in prompts for seed in range(first_seed, first_seed + seeds))
+        for prompt in prompts:
+            start = first_seed + len(asked)  # no noise serves twice: the intervals need independent pictures
+            asked.extend(Question(group, prompt, seed, name, kind, sentence, name in seen)
+                         for seed in range(start, start + seeds))
 
     ask("concept", prompts_of(own["templates"], own["name"], 2 * wordings), own)
     for prompt, rest in rest_prompts(concept, 2 * wordings):
