@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ATTACKS', 'misspell', 'affix', 'use_synonym', 'repeat', 'shuffle', 'wilson_interval', 'attacked_prompts', 'attack_success_rate', 'column_zeroing']
 
-# %% ../nbs/04_attacks.ipynb #03adfe2a
+# %% ../nbs/04_attacks.ipynb #968e6917
 import hashlib
 import math
 import random
@@ -18,7 +18,7 @@ from .concepts import fill, find_concept, is_word
 from .flux import InputError
 from .tokens import find_phrase, shuffle_words
 
-# %% ../nbs/04_attacks.ipynb #d86b354e
+# %% ../nbs/04_attacks.ipynb #57c17366
 def _places(prompt: str, phrase: str) -> list[tuple[int, int]]:
     "Where the phrase is; an error if it is nowhere."
     places = find_phrase(prompt, phrase)
@@ -39,7 +39,7 @@ def _replaced(prompt: str, phrase: str, change: Callable[[str], str]) -> str:
         prompt = prompt[:first] + change(prompt[first:end]) + prompt[end:]
     return prompt
 
-# %% ../nbs/04_attacks.ipynb #aaa97540
+# %% ../nbs/04_attacks.ipynb #0354522c
 _KEYBOARD = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 
 
@@ -65,7 +65,7 @@ def _typos(word: str, rng: random.Random) -> list[str]:
     ]
     return [way for way in ways if way and way.casefold() != word.casefold()]
 
-# %% ../nbs/04_attacks.ipynb #5fd73c3b
+# %% ../nbs/04_attacks.ipynb #4cab35e3
 def misspell(
     prompt: str, # has the phrase in it
     phrase: str, # what to misspell
@@ -88,7 +88,7 @@ def _swap_word(found: str, target: str, typo: str) -> str:
     first, end = find_phrase(found, target)[0]
     return found[:first] + (typo.capitalize() if found[first].isupper() else typo) + found[end:]
 
-# %% ../nbs/04_attacks.ipynb #54ad2479
+# %% ../nbs/04_attacks.ipynb #375931a8
 def affix(
     prompt: str, # has the phrase in it
     phrase: str, # what to glue letters to
@@ -101,7 +101,7 @@ def affix(
     before = rng.random() < 0.5
     return _replaced(prompt, phrase, lambda found: letters + found if before else found + letters)
 
-# %% ../nbs/04_attacks.ipynb #0e5ffa16
+# %% ../nbs/04_attacks.ipynb #1f70096f
 @lru_cache(maxsize=1024)
 def _known_synonyms(phrase: str) -> tuple[str, ...]:
     "What chapter 03 knows, asked once for each phrase; that there is nothing is for the caller to say."
@@ -128,7 +128,7 @@ def use_synonym(
         prompt = fill(prompt[:first].replace("{}", "") + "{}" + prompt[end:].replace("{}", ""), word)
     return prompt
 
-# %% ../nbs/04_attacks.ipynb #149b0207
+# %% ../nbs/04_attacks.ipynb #af1b4885
 def repeat(
     prompt: str, # has the phrase in it
     phrase: str, # what to say again
@@ -148,7 +148,7 @@ def repeat(
         prompt = " ".join(part for part in (prompt[:at].strip(), copy, prompt[at:].strip()) if part)
     return prompt
 
-# %% ../nbs/04_attacks.ipynb #11af5a96
+# %% ../nbs/04_attacks.ipynb #2f2b9b0a
 def shuffle(
     prompt: str, # has the phrase in it
     phrase: str, # stays whole
@@ -164,7 +164,7 @@ def shuffle(
             break
     return mixed
 
-# %% ../nbs/04_attacks.ipynb #e11a873f
+# %% ../nbs/04_attacks.ipynb #2ed464f3
 ATTACKS: dict[str, Callable[[str, str, int], str]] = {
     "misspell": misspell,
     "affix": affix,
@@ -173,7 +173,7 @@ ATTACKS: dict[str, Callable[[str, str, int], str]] = {
     "shuffle": shuffle,
 }
 
-# %% ../nbs/04_attacks.ipynb #0f29991e
+# %% ../nbs/04_attacks.ipynb #18613b61
 def wilson_interval(
     successes: int, # how often it worked
     n: int, # of how many tries
@@ -189,7 +189,7 @@ def wilson_interval(
     half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
     return max(0.0, middle - half), min(1.0, middle + half)
 
-# %% ../nbs/04_attacks.ipynb #98432cf2
+# %% ../nbs/04_attacks.ipynb #41074572
 def attacked_prompts(
     prompts: Sequence[tuple[str, str]], # pairs of a prompt and the phrase to hide
     attacks: dict[str, Callable] | None = None, # name -> attack; `ATTACKS` when not given
@@ -226,12 +226,12 @@ def attack_success_rate(
         table.append(row | dict(zip(("low", "high"), wilson_interval(sum(hits), len(hits)))))
     return table
 
-# %% ../nbs/04a_column_zeroing.ipynb #d91a715c
+# %% ../nbs/04a_column_zeroing.ipynb #ef7ebea8
 from .attention import erase_columns
 from .flux import sample, sampling_of
 from .tokens import find_spans
 
-# %% ../nbs/04a_column_zeroing.ipynb #d36cf724
+# %% ../nbs/04a_column_zeroing.ipynb #b40ad41b
 def column_zeroing(
     pipe, # a FluxPipeline
     phrases: Sequence[str], # whichever of them a prompt has, its columns are erased

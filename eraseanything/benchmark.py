@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CHILD', 'METHOD', 'COLUMNS', 'SCOPE', 'METRICS', 'Job', 'package_folder', 'code_version', 'command_for', 'cores', 'why_failed', 'run_all', 'Plan', 'fingerprint', 'erasure_job', 'slug', 'row_start', 'score_rows', 'read_rows', 'command_line', 'write_results', 'run_record', 'TABLE3', 'SHOWN', 'GOALS', 'Outcome', 'table3', 'paper_rows', 'mean_interval', 'by_metric', 'summary', 'misses', 'WORK', 'FIG10', 'ZEROING', 'FIRST_SEED', 'LOSSES', 'KINDS', 'WAYS', 'EXPERIMENTS', 'work_job', 'main', 'answers_of', 'attack_rates', 'fig10', 'attack_rows', 'rates_table', 'only', 'watch_training', 'ablation', 'watch_rows', 'losses_sheet', 'losses_table']
 
-# %% ../nbs/09_benchmark.ipynb #0e817528
+# %% ../nbs/09_benchmark.ipynb #689bd253
 import csv
 import hashlib
 import json
@@ -23,7 +23,7 @@ from .concepts import paper_concepts, world_concepts
 from .flux import EMBEDDED, InputError, embedded_folder
 from .metrics import judge_folder
 
-# %% ../nbs/09_benchmark.ipynb #9df488a2
+# %% ../nbs/09_benchmark.ipynb #ad6e5676
 @dataclass(frozen=True)
 class Job:
     "One run: its folder, what is wanted of it, and the command that makes it."
@@ -63,7 +63,7 @@ class Job:
         lines = log.read_bytes().count(b"\n") if self.steps and log.is_file() else 0
         return min(0.6, 0.6 * lines / max(1, self.steps))
 
-# %% ../nbs/09_benchmark.ipynb #9c0fb00d
+# %% ../nbs/09_benchmark.ipynb #d63ae254
 def package_folder() -> Path:
     "Where the installed package is."
     return embedded_folder().parent.parent
@@ -81,7 +81,7 @@ def code_version() -> dict:  # commit, dirty; both None outside a git checkout
     changed = git("status", "--porcelain", "--", ".")
     return {"commit": git("rev-parse", "HEAD"), "dirty": None if changed is None else bool(changed)}
 
-# %% ../nbs/09_benchmark.ipynb #30f058de
+# %% ../nbs/09_benchmark.ipynb #745a1681
 CHILD = """
 import importlib, os, sys, threading
 
@@ -102,7 +102,7 @@ def command_for(
     "The command that calls `main` of a module in a process that ends when the one that started it does."
     return [sys.executable, "-P", "-c", CHILD, module, *map(str, words)]
 
-# %% ../nbs/09_benchmark.ipynb #4fd045d1
+# %% ../nbs/09_benchmark.ipynb #7c7a9b71
 def cores() -> int:
     "How many processors this process may use."
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -152,7 +152,7 @@ def run_all(
                 process.wait()
     return failed
 
-# %% ../nbs/09_benchmark.ipynb #f942b1db
+# %% ../nbs/09_benchmark.ipynb #d2e65fcc
 @dataclass(frozen=True)
 class Plan:
     "On what a benchmark is run, where, and how."
@@ -209,7 +209,7 @@ def fingerprint(
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
-# %% ../nbs/09_benchmark.ipynb #5bce1978
+# %% ../nbs/09_benchmark.ipynb #4a1b6b76
 METHOD = "EraseAnything"
 
 
@@ -236,7 +236,7 @@ def slug(name: str) -> str:
     "A name as a folder's."
     return re.sub(r"[^\w+]+", "-", name).strip("-")
 
-# %% ../nbs/09_benchmark.ipynb #d70ade70
+# %% ../nbs/09_benchmark.ipynb #5dadcbe5
 COLUMNS = ["model", "method", "scope", "concept", "category", "seed", "metric", "value", "low", "high"]
 SCOPE = "add_q_proj, add_k_proj"
 METRICS = ["acc_e", "acc_g", "acc_ir", "acc_rest", "acc_unseen"]
@@ -268,7 +268,8 @@ def score_rows(
         for metric, value in values.items():
             if value is not None:
                 low, high = ends[metric]
-                numbers = {"value": round(value, 4), "low": round(low, 4), "high": round(high, 4)}
+                numbers = {"value": value, "low": low, "high": high}
+                numbers = {name: round(float(number), 4) for name, number in numbers.items()}
                 rows.append({**about, "method": method, "metric": metric, **numbers})
     return rows
 
@@ -285,7 +286,7 @@ def read_rows(
         row |= {name: float(row[name]) if row[name] else None for name in ("value", "low", "high")}
     return rows
 
-# %% ../nbs/09_benchmark.ipynb #0ac6510c
+# %% ../nbs/09_benchmark.ipynb #0fa48157
 def command_line(
     plan: Plan,
     what: str,
@@ -343,14 +344,14 @@ def run_record(
         record |= {key: found[key] for key in kept if key in found}
     return record
 
-# %% ../nbs/09a_table3.ipynb #1754ae18
+# %% ../nbs/09a_table3.ipynb #4cf39a0c
 import random
 from collections import defaultdict
 from statistics import mean
 
 from .attacks import ATTACKS
 
-# %% ../nbs/09a_table3.ipynb #572e4681
+# %% ../nbs/09a_table3.ipynb #fef8ad3e
 TABLE3 = {"entity": "entity", "style": "style", "abstraction": "style", "relationship": "relationship"}
 
 
@@ -376,7 +377,7 @@ def table3(
         write_results(plan, "table3", rows, done, failed)
     return Outcome(rows, failed, summary(rows, paper_rows("table3")))
 
-# %% ../nbs/09a_table3.ipynb #95483708
+# %% ../nbs/09a_table3.ipynb #9fdde430
 def paper_rows(
     table: str,  # "table3" or "table4"
 ) -> list[dict]:  # with `value` as a fraction
@@ -404,7 +405,7 @@ def by_metric(rows: list[dict]) -> dict[str, list[float]]:  # metric -> one numb
         found[row["metric"]][row["concept"]].append(row["value"])
     return {metric: [mean(values) for values in concepts.values()] for metric, concepts in found.items()}
 
-# %% ../nbs/09a_table3.ipynb #812dffbf
+# %% ../nbs/09a_table3.ipynb #8d2eb0f9
 SHOWN = ["acc_e", "acc_g", "acc_ir", "kept_ir", "acc_rest", "acc_unseen"]
 SHOWN += [f"asr_{name}" for name in ATTACKS]
 
@@ -440,7 +441,7 @@ def summary(
 def _line(title: str, cells: list[str]) -> str:
     return f"{title:26}" + "".join(f"{cell:>11}" for cell in cells).rstrip()
 
-# %% ../nbs/09a_table3.ipynb #07cec7a3
+# %% ../nbs/09a_table3.ipynb #8550152b
 GOALS = {"acc_e": (0.0, 0.10), "acc_g": (0.0, 0.15), "kept_ir": (0.95, 9.0)}
 GOALS |= {f"asr_{name}": (0.0, 0.10) for name in ATTACKS}
 
@@ -456,7 +457,7 @@ def misses(rows: list[dict]) -> dict[str, dict[str, float]]:  # concept -> metri
                 found[concept][metric] = value
     return dict(found)
 
-# %% ../nbs/09b_robustness.ipynb #95294bec
+# %% ../nbs/09b_robustness.ipynb #204d72e6
 import json
 from itertools import cycle, islice
 
@@ -467,7 +468,7 @@ from .concepts import fill
 from .flux import load_pipeline, sample
 from .metrics import Judge, Question, answer_all, clip_accuracy, entry_of, prompts_of, questions
 
-# %% ../nbs/09b_robustness.ipynb #aed2daf2
+# %% ../nbs/09b_robustness.ipynb #a93a379c
 WORK = {}  # kind of run -> function of (what is wanted, folder)
 
 
@@ -504,8 +505,8 @@ def answers_of(job: Job) -> list[dict]:
     "What a run of `main` found."
     return json.loads((job.folder / job.result).read_text(encoding="utf-8"))["answers"]
 
-# %% ../nbs/09b_robustness.ipynb #027d58a0
-FIG10 = ("airplane", "ball", "dog", "shoes", "tower")
+# %% ../nbs/09b_robustness.ipynb #391999d2
+FIG10 = ("airplane", "ball", "building", "shoes", "tower")
 ZEROING = "columns zeroed"
 FIRST_SEED = 2_000_000  # apart from the seeds of training and of scoring
 
@@ -537,7 +538,7 @@ def attack_rates(
 
 WORK["attacks"] = attack_rates
 
-# %% ../nbs/09b_robustness.ipynb #9bd6bb37
+# %% ../nbs/09b_robustness.ipynb #5b90657b
 def fig10(
     plan: Plan = Plan(),
 ) -> Outcome:
@@ -595,7 +596,7 @@ def rates_table(
         lines.append(f"{title:18}" + "".join(f"{cell:>16}" for cell in cells))
     return "\n".join(lines)
 
-# %% ../nbs/09b_robustness.ipynb #c061cb3d
+# %% ../nbs/09b_robustness.ipynb #7cd9935a
 LOSSES = {**VARIANTS, "attn+rsc": "attn rsc", "attn+lora+rsc": "attn lora rsc"}
 KINDS = {kind: kind for kind in ("entity", "style", "relationship", "object", "member", "character")}
 KINDS |= {"unsafe": "unsafe", "celebrity": "celebrity", "abstraction": "style"}
@@ -610,7 +611,7 @@ def only(
     kept = {name: weight if name in losses.split() else 0.0 for name, weight in weights.items()}
     return replace(config, weights=Weights(**kept))
 
-# %% ../nbs/09b_robustness.ipynb #e05d7b04
+# %% ../nbs/09b_robustness.ipynb #48eae3cc
 WAYS = {
     "alternating": {"update": "alternating"},
     "joint": {"update": "joint"},
@@ -647,7 +648,7 @@ def watch_training(
 
 WORK["watch"] = watch_training
 
-# %% ../nbs/09b_robustness.ipynb #062bae2f
+# %% ../nbs/09b_robustness.ipynb #2a670975
 def ablation(
     plan: Plan = Plan(),
 ) -> Outcome:
@@ -703,7 +704,7 @@ def losses_sheet(
         erasure.remove()
     return comparison(rows, prompts)
 
-# %% ../nbs/09b_robustness.ipynb #169055cc
+# %% ../nbs/09b_robustness.ipynb #3f2b57f0
 def losses_table(
     rows: list[dict],
     paper: list[dict] = (),  # Table 4

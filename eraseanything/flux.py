@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['EMBEDDED', 'MODEL_PARTS', 'OTHER_PARTS', 'InputError', 'embedded_folder', 'missing_parts', 'check_class', 'check_folder', 'Sampling', 'sampling_of', 'load_pipeline', 'Text', 'encode', 'check_prompts', 'token_grid', 'pack', 'unpack', 'initial_noise', 'image_ids', 'sigmas', 'velocity', 'Trajectory', 'trajectory', 'decode', 'encode_images', 'sample', 'contact_sheet', 'FLUX_DEV', 'TRAINABLE', 'on_paper', 'architecture', 'architecture_table', 'lora_size', 'costs', 'plot_architecture', 'PROJECTIONS', 'perturbed', 'picture_distance', 'sensitivity']
 
-# %% ../nbs/00_flux.ipynb #3884cebc
+# %% ../nbs/00_flux.ipynb #4da3a67a
 import json
 import re
 from contextlib import contextmanager
@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-# %% ../nbs/00_flux.ipynb #1845aba2
+# %% ../nbs/00_flux.ipynb #eb104f77
 class InputError(ValueError):
     "What the user gave cannot be used; the message says in one sentence why, and what would be right."
 
-# %% ../nbs/00_flux.ipynb #7d29c2f2
+# %% ../nbs/00_flux.ipynb #3a2f5925
 EMBEDDED = "emoji-flux"  # the name of the model inside this package
 
 MODEL_PARTS = ("transformer", "vae", "text_encoder", "text_encoder_2")
@@ -51,7 +51,7 @@ def missing_parts(
             missing.append(part)
     return missing
 
-# %% ../nbs/00_flux.ipynb #bfcbb891
+# %% ../nbs/00_flux.ipynb #1f027dbd
 def check_class(
     index: dict,  # the content of `model_index.json`
     where: str,  # the folder or hub id, for the message
@@ -86,7 +86,7 @@ def check_folder(
         raise InputError(f"{folder} lacks {', '.join(missing)}; each part needs its configuration "
                          "and, for the networks, safetensors weights.")
 
-# %% ../nbs/00_flux.ipynb #a7b8460a
+# %% ../nbs/00_flux.ipynb #dbaa5502
 @dataclass(frozen=True)
 class Sampling:
     "How a model is meant to be sampled."
@@ -108,7 +108,7 @@ def sampling_of(
         return Sampling()
     return Sampling(guidance_scale=0.0, num_inference_steps=4)
 
-# %% ../nbs/00_flux.ipynb #9cb26e04
+# %% ../nbs/00_flux.ipynb #94fe6e91
 def _quantization(
     kind: str,  # "int8" or "nf4"
     dtype: torch.dtype,  # the precision to compute in
@@ -149,7 +149,7 @@ def _dtype_of(
         raise InputError(f"dtype={dtype!r} is not known; use 'float32', 'bfloat16' or 'float16'.")
     return dtype
 
-# %% ../nbs/00_flux.ipynb #c9618035
+# %% ../nbs/00_flux.ipynb #83a53e1f
 def _source_of(
     model,  # None, a folder or a hub id
 ) -> str:  # a checked absolute folder, or a hub id
@@ -199,7 +199,7 @@ def _check_hub(
         raise InputError(f"{model} cannot be read from the Hugging Face hub: {reason}") from None
     check_class(index, model)
 
-# %% ../nbs/00_flux.ipynb #2e6f4ef9
+# %% ../nbs/00_flux.ipynb #b5816248
 def _flux_class():  # diffusers' FluxPipeline
     "Import diffusers without its notes on picture processors that Flux does not use."
     from transformers.utils import logging
@@ -279,7 +279,7 @@ def load_pipeline(
 
 
 
-# %% ../nbs/00a_sampler.ipynb #ffbcd398
+# %% ../nbs/00a_sampler.ipynb #6aa0018f
 @dataclass
 class Text:
     "Encoded prompts: what the transformer sees of them."
@@ -323,7 +323,7 @@ def encode(
     rows = [unique.index(prompt) for prompt in prompts]
     return Text(embeds[rows], pooled[rows], ids)
 
-# %% ../nbs/00a_sampler.ipynb #f62fce79
+# %% ../nbs/00a_sampler.ipynb #e09c6185
 def check_prompts(
     pipe,  # a FluxPipeline
     prompts: list[str],  # what a user typed
@@ -340,7 +340,7 @@ def check_prompts(
             raise InputError(f"The prompt {prompt[:40]!r}... has {length} tokens; "
                              f"this model reads at most {limit}.")
 
-# %% ../nbs/00a_sampler.ipynb #43724c7a
+# %% ../nbs/00a_sampler.ipynb #41ca266b
 def token_grid(
     pipe,  # a FluxPipeline
     sampling: Sampling | None = None,  # how the model is used; None asks the checkpoint
@@ -370,7 +370,7 @@ def unpack(
     squares = tokens.reshape(b, rows, columns, c // 4, 2, 2)  # (B, h, w, C, 2, 2)
     return squares.permute(0, 3, 1, 4, 2, 5).reshape(b, c // 4, rows * 2, columns * 2)
 
-# %% ../nbs/00a_sampler.ipynb #67f0e6e9
+# %% ../nbs/00a_sampler.ipynb #4c070102
 def initial_noise(
     pipe,  # a FluxPipeline
     seeds: list[int],  # one for each picture
@@ -397,7 +397,7 @@ def image_ids(
     ids[..., 2] = torch.arange(columns)[None, :]
     return ids.reshape(rows * columns, 3).to(pipe._execution_device)
 
-# %% ../nbs/00a_sampler.ipynb #4af063d0
+# %% ../nbs/00a_sampler.ipynb #1b35d68a
 def sigmas(
     pipe,  # a FluxPipeline
     steps: int | None = None,  # number of Euler steps; None asks the checkpoint
@@ -419,7 +419,7 @@ def sigmas(
     retrieve_timesteps(scheduler, steps, "cpu", sigmas=even, mu=mu)
     return scheduler.sigmas.float().cpu()
 
-# %% ../nbs/00a_sampler.ipynb #66fd363f
+# %% ../nbs/00a_sampler.ipynb #1e6c7f83
 def velocity(
     transformer,  # a FluxTransformer2DModel, with adapters or without
     latents: torch.Tensor,  # x_t, packed, [B, N, C]
@@ -446,7 +446,7 @@ def velocity(
         return_dict=False,
     )[0]
 
-# %% ../nbs/00a_sampler.ipynb #52ed45ac
+# %% ../nbs/00a_sampler.ipynb #44b3d225
 @dataclass
 class Trajectory:
     "A whole walk from noise to picture."
@@ -481,7 +481,7 @@ def trajectory(
         points.append(moved.to(v.dtype))
     return Trajectory(torch.stack(points), torch.stack(velocities), levels)
 
-# %% ../nbs/00a_sampler.ipynb #fb3a0c7c
+# %% ../nbs/00a_sampler.ipynb #d279ae5b
 @torch.no_grad()
 def decode(
     pipe,  # a FluxPipeline
@@ -515,7 +515,7 @@ def encode_images(
         packed.append(pack((latent - vae.config.shift_factor) * vae.config.scaling_factor))
     return torch.cat(packed)
 
-# %% ../nbs/00a_sampler.ipynb #8b584a56
+# %% ../nbs/00a_sampler.ipynb #9a9b73c1
 def sample(
     pipe,  # a FluxPipeline
     prompts: list[str],  # what to draw
@@ -538,7 +538,7 @@ def sample(
         pictures += decode(pipe, walk.latents[-1], sampling)
     return pictures
 
-# %% ../nbs/00a_sampler.ipynb #f82d7abf
+# %% ../nbs/00a_sampler.ipynb #0a2dcf7d
 def contact_sheet(
     images: list,  # pictures (PIL), row by row
     columns: int,  # pictures in a row
@@ -559,7 +559,7 @@ def contact_sheet(
             draw.text(middle, labels[number], fill="black", font=font, anchor="mm")
     return sheet
 
-# %% ../nbs/00b_architecture.ipynb #f8392d9e
+# %% ../nbs/00b_architecture.ipynb #468dfac4
 FLUX_DEV = dict(patch_size=1, in_channels=64, num_layers=19, num_single_layers=38, attention_head_dim=128,
                 num_attention_heads=24, joint_attention_dim=4096, pooled_projection_dim=768,
                 guidance_embeds=True, axes_dims_rope=(16, 56, 56))
@@ -574,7 +574,7 @@ def on_paper(
     with torch.device("meta"):
         return FluxTransformer2DModel(**config)
 
-# %% ../nbs/00b_architecture.ipynb #a191606a
+# %% ../nbs/00b_architecture.ipynb #50e14c1a
 TRAINABLE = ("attn.add_q_proj", "attn.add_k_proj")  # what EraseAnything trains, in every dual block
 
 
@@ -624,7 +624,7 @@ def architecture(
     order = ["input", "dual", "single", "output"]
     return sorted(rows, key=lambda row: order.index(row["kind"]))
 
-# %% ../nbs/00b_architecture.ipynb #40954be0
+# %% ../nbs/00b_architecture.ipynb #88db0809
 def architecture_table(
     rows: list[dict],  # from `architecture`
 ) -> str:  # one line for each row, under a heading
@@ -638,7 +638,7 @@ def architecture_table(
                                   row["in"], row["out"], f"{row['params']:,}"))
     return "\n".join(lines)
 
-# %% ../nbs/00b_architecture.ipynb #d6609482
+# %% ../nbs/00b_architecture.ipynb #cee948dc
 def lora_size(
     rows: list[dict],  # from `architecture`
     rank: int = 8,  # of every adapter
@@ -649,7 +649,7 @@ def lora_size(
     parameters = sum(rank * (row["in"] + row["out"]) for row in adapted)
     return len(adapted), parameters, parameters * bytes_each
 
-# %% ../nbs/00b_architecture.ipynb #5974f783
+# %% ../nbs/00b_architecture.ipynb #6cc20c50
 def costs(
     rows: list[dict],  # from `architecture`
     text_tokens: int,  # length of the prompt, padding included
@@ -670,7 +670,7 @@ def costs(
              for (kind, part), (params, flops) in total.items()]
     return sorted(table, key=lambda row: -row["flops"])
 
-# %% ../nbs/00b_architecture.ipynb #872b23e5
+# %% ../nbs/00b_architecture.ipynb #5ff2308a
 _COLOURS = {"text": "#cfe3f7", "image": "#d9efd2", "both": "#e6dcf3", "vector": "#f3ead0", "train": "#ff9f43"}
 
 
@@ -795,7 +795,7 @@ def plot_architecture(
     figure.tight_layout()
     return figure
 
-# %% ../nbs/00c_influence.ipynb #de14e4de
+# %% ../nbs/00c_influence.ipynb #af5a4057
 PROJECTIONS = ("add_q_proj", "add_k_proj", "add_v_proj", "to_q", "to_k", "to_v")
 
 
@@ -825,10 +825,10 @@ def perturbed(
             for weight, before in zip(weights, kept):
                 weight.copy_(before)
 
-# %% ../nbs/00c_influence.ipynb #d3127fc2
+# %% ../nbs/00c_influence.ipynb #783dd12e
 from itertools import product
 
-# %% ../nbs/00c_influence.ipynb #b75e0d65
+# %% ../nbs/00c_influence.ipynb #e7ab1e86
 def picture_distance(
     ones: list,  # pictures (PIL)
     others: list,  # as many pictures

@@ -133,7 +133,7 @@ def shuffle_words(
     random.Random(seed).shuffle(words)
     return " ".join(words).replace("\0", " ")
 
-# %% ../nbs/01a_synonyms.ipynb #26b11163
+# %% ../nbs/01a_synonyms.ipynb #cf7e8835
 def whole_words(
     tokenizer,  # any tokenizer of transformers
 ) -> dict[str, int]:  # the words and their token ids
@@ -175,7 +175,7 @@ def nearest_words(
     rows = weight[[vocabulary[other] for other in others]]
     return neighbours(others, rows, weight[ids].float().mean(0), k)
 
-# %% ../nbs/01a_synonyms.ipynb #ca09a08f
+# %% ../nbs/01a_synonyms.ipynb #82d59a0a
 def word_features(
     pipe,  # a FluxPipeline
     words: list[str],  # what to encode

@@ -9,7 +9,7 @@ __all__ = ['ENTITIES', 'CHARACTERS', 'UNSAFE', 'OBJECTS', 'HANDS', 'TECHNIQUES',
            'apply_technique', 'render', 'masks', 'random_scene', 'Caption', 'caption', 'mistype', 'misspelt',
            'reordered', 'related', 'world_record']
 
-# %% ../nbs/90_emoji_world.ipynb #1e4a382a
+# %% ../nbs/90_emoji_world.ipynb #8d0a5720
 import json
 import random
 from dataclasses import dataclass, replace
@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-# %% ../nbs/90_emoji_world.ipynb #57f778a9
+# %% ../nbs/90_emoji_world.ipynb #049d6e9c
 import eraseanything
 from .flux import InputError, contact_sheet
 
-# %% ../nbs/90_emoji_world.ipynb #8b4c1ff9
+# %% ../nbs/90_emoji_world.ipynb #a4d73127
 ENTITIES = {
     "fruit": {"apple": "1f34e", "banana": "1f34c", "grapes": "1f347", "strawberry": "1f353"},
     "ball": {"soccer": "26bd", "basketball": "1f3c0", "tennis": "1f3be", "baseball": "26be"},
@@ -66,7 +66,7 @@ SPRITES = MEMBERS | CHARACTERS | UNSAFE | OBJECTS
 CATEGORY = {member: entity for entity, group in ENTITIES.items() for member in group}
 CATEGORY |= {character: "celebrity" for character in CHARACTERS}
 
-# %% ../nbs/90_emoji_world.ipynb #e49eaebe
+# %% ../nbs/90_emoji_world.ipynb #2b105276
 SYNONYMS = {
     "cat": ["feline", "kitty"], "dog": ["canine", "pooch"], "car": ["automobile", "auto"],
     "airplane": ["plane", "aircraft"], "ball": ["sphere", "orb"], "fruit": ["produce", "edible crop"],
@@ -91,14 +91,14 @@ SYNONYMS = {
     "fish": ["finned animal", "swimmer"], "key": ["opener", "latchkey"],
 }
 
-# %% ../nbs/90_emoji_world.ipynb #fe086926
+# %% ../nbs/90_emoji_world.ipynb #fa945331
 def synonyms_of(
     concept: str,  # any name of the world
 ) -> list[str]:  # other words for it, possibly none
     "The words by which a caption may also call `concept`."
     return list(SYNONYMS.get(concept, []))
 
-# %% ../nbs/90_emoji_world.ipynb #e060f08a
+# %% ../nbs/90_emoji_world.ipynb #43595634
 def artwork_folder() -> Path:  # the folder with one sub-folder for each designer
     "Where the artwork lies in a checkout of the repository; an installed wheel does not carry it."
     folder = Path(eraseanything.__file__).parent.parent / "data" / "artwork"
@@ -120,7 +120,7 @@ def sprite(
     image = Image.open(artwork_folder() / hand / f"{name.replace(' ', '_')}.png").convert("RGBA")
     return image.crop(image.getchannel("A").getbbox())
 
-# %% ../nbs/90_emoji_world.ipynb #243a7b7c
+# %% ../nbs/90_emoji_world.ipynb #7a52e765
 @dataclass(frozen=True)
 class Thing:
     "A sprite in a scene; places and sizes are fractions of the picture's side."
@@ -146,7 +146,7 @@ class Scene:
         "The names in the scene, each once, the subject first."
         return list(dict.fromkeys(thing.name for thing in self.things))
 
-# %% ../nbs/90_emoji_world.ipynb #564b00ee
+# %% ../nbs/90_emoji_world.ipynb #2240c4d6
 ACTORS = ("kitten", "puppy", "rabbit", "frog", "pooh", "robby", "santa", "casper")
 # what the second thing of a relationship may be
 PARTNERS = {
@@ -190,7 +190,7 @@ def pair_scene(
     }
     return Scene(tuple(layouts[relation]()), relation=relation, **scene)
 
-# %% ../nbs/90_emoji_world.ipynb #1a4d2d80
+# %% ../nbs/90_emoji_world.ipynb #2401d45b
 def _placed(thing: Thing, hand: str, size: int) -> Image.Image:
     "A transparent picture with only this thing in it."
     image = sprite(thing.name, hand)
@@ -232,7 +232,7 @@ def _ground(image: Image.Image) -> None:
     draw.rectangle((0, 0.74 * s, s, s), fill=(120, 75, 40))
     draw.ellipse((0.14 * s, 0.66 * s, 0.54 * s, 0.84 * s), fill=(90, 55, 30))
 
-# %% ../nbs/90_emoji_world.ipynb #e8ac9efc
+# %% ../nbs/90_emoji_world.ipynb #977f6b75
 def _edges(image: Image.Image) -> np.ndarray:
     "Strength of the contours, 0 to 1, shape (h, w)."
     soft = image.convert("L").filter(ImageFilter.GaussianBlur(0.6))
@@ -286,7 +286,7 @@ def apply_technique(
         return _between((235, 235, 235), (20, 20, 25), np.zeros(image.size[::-1]) if mask is None else mask)
     raise InputError(f"{technique!r} is no technique of this world: take one of {', '.join(TECHNIQUES)}.")
 
-# %% ../nbs/90_emoji_world.ipynb #54dc99c1
+# %% ../nbs/90_emoji_world.ipynb #a6059921
 def render(
     scene: Scene,  # what to draw
     size: int = 96,  # side in pixels, 64 to 128
@@ -319,7 +319,7 @@ def masks(
         found[thing.name] = np.maximum(found.get(thing.name, 0), alpha)
     return found
 
-# %% ../nbs/90_emoji_world.ipynb #8123bd7a
+# %% ../nbs/90_emoji_world.ipynb #0bc45b6b
 def random_scene(
     rng: random.Random,  # where the choices come from
     styles: float = 0.2,  # share of scenes in a style that the caption names
@@ -348,7 +348,7 @@ def random_scene(
     thing = Thing(name, 0.5 + rng.uniform(-room, room) * 0.8, 0.5 + rng.uniform(-room, room) * 0.8, size)
     return Scene((thing,), background=background, hand=hand, technique=technique)
 
-# %% ../nbs/90_emoji_world.ipynb #8032282e
+# %% ../nbs/90_emoji_world.ipynb #abbd5730
 OPENINGS = ("", "a photo of", "a picture of", "an image of", "a view of", "a rendering of")
 LINKS = {"shake hand": "with", "back to back": "with", "jump": "over", "burrow": "under"}
 
@@ -378,7 +378,7 @@ def _thing_parts(name: str, rng: random.Random, synonyms: float, groups: float) 
     word = _call(concept, rng, synonyms)
     return [(_article(word), None), (word, concept)]
 
-# %% ../nbs/90_emoji_world.ipynb #08afc6a6
+# %% ../nbs/90_emoji_world.ipynb #6a4daed9
 def caption(
     scene: Scene,  # what the picture shows
     rng: random.Random,  # where the wording comes from
@@ -409,7 +409,7 @@ def caption(
         parts += [("in the style of", None), (_call(style, rng, synonyms), style)]
     return Caption(tuple(parts))
 
-# %% ../nbs/90_emoji_world.ipynb #cbd00319
+# %% ../nbs/90_emoji_world.ipynb #1ba83db2
 NEAR_KEYS = dict(zip("qwertyuiopasdfghjklzxcvbnm", "wertyuioppsdfghjkllxcvbnmm"))
 
 
@@ -455,7 +455,7 @@ def reordered(
     rng.shuffle(pieces)
     return Caption(tuple(pieces))
 
-# %% ../nbs/90_emoji_world.ipynb #c205a460
+# %% ../nbs/90_emoji_world.ipynb #472202ba
 SUBJECTS = ("cat", "dog", "rabbit", "car", "fish", "flower")  # drawn in every style
 
 
@@ -471,7 +471,7 @@ def related(
         sentences.append(" ".join(words.split()))
     return sentences
 
-# %% ../nbs/90_emoji_world.ipynb #5636213e
+# %% ../nbs/90_emoji_world.ipynb #7f3bd17b
 def world_record() -> dict:  # plain data, ready for JSON
     "The world's concepts with their kinds, groups, synonyms and templates."
     def entry(name: str, kind: str, templates: list[str], **more) -> dict:

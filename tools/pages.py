@@ -64,7 +64,8 @@ def defined(code: str) -> list[str]:
         if isinstance(statement, (ast.FunctionDef, ast.ClassDef)):
             names.append(statement.name)
         elif isinstance(statement, ast.Assign):
-            names += [target.id for target in statement.targets if isinstance(target, ast.Name) and target.id.isupper()]
+            written = [target.id for target in statement.targets if isinstance(target, ast.Name)]
+            names += [name for name in written if name.isupper()]
     return names
 
 
@@ -126,7 +127,7 @@ def output_markdown(output: dict, page: Page, state: dict) -> str:
         return SLIDER if has_slider(data[WIDGET]["model_id"], state) else ""
     for kind, ending in PICTURES.items():
         if kind in data:
-            name, raw = f"{page.name}_files/{len(page.files) + 1}.{ending}", joined(data[kind])
+            name, raw = f"pictures/{page.name}-{len(page.files) + 1}.{ending}", joined(data[kind])
             page.files[name] = raw.encode() if ending == "svg" else base64.b64decode(raw)
             said = page.section.replace('"', "'")
             return f'![]({name}){{alt="Picture of the section {said}"}}'
