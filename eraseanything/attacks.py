@@ -226,12 +226,12 @@ def attack_success_rate(
         table.append(row | dict(zip(("low", "high"), wilson_interval(sum(hits), len(hits)))))
     return table
 
-# %% ../nbs/04a_column_zeroing.ipynb #ef7ebea8
+# %% ../nbs/04a_column_zeroing.ipynb #c7371cb1
 from .attention import erase_columns
 from .flux import sample, sampling_of
 from .tokens import find_spans
 
-# %% ../nbs/04a_column_zeroing.ipynb #b40ad41b
+# %% ../nbs/04a_column_zeroing.ipynb #9fd7b6d6
 def column_zeroing(
     pipe, # a FluxPipeline
     phrases: Sequence[str], # whichever of them a prompt has, its columns are erased

@@ -344,14 +344,14 @@ def run_record(
         record |= {key: found[key] for key in kept if key in found}
     return record
 
-# %% ../nbs/09a_table3.ipynb #4cf39a0c
+# %% ../nbs/09a_table3.ipynb #7842fe9f
 import random
 from collections import defaultdict
 from statistics import mean
 
 from .attacks import ATTACKS
 
-# %% ../nbs/09a_table3.ipynb #fef8ad3e
+# %% ../nbs/09a_table3.ipynb #46afd483
 TABLE3 = {"entity": "entity", "style": "style", "abstraction": "style", "relationship": "relationship"}
 
 
@@ -377,7 +377,7 @@ def table3(
         write_results(plan, "table3", rows, done, failed)
     return Outcome(rows, failed, summary(rows, paper_rows("table3")))
 
-# %% ../nbs/09a_table3.ipynb #9fdde430
+# %% ../nbs/09a_table3.ipynb #eb33466a
 def paper_rows(
     table: str,  # "table3" or "table4"
 ) -> list[dict]:  # with `value` as a fraction
@@ -405,7 +405,7 @@ def by_metric(rows: list[dict]) -> dict[str, list[float]]:  # metric -> one numb
         found[row["metric"]][row["concept"]].append(row["value"])
     return {metric: [mean(values) for values in concepts.values()] for metric, concepts in found.items()}
 
-# %% ../nbs/09a_table3.ipynb #8d2eb0f9
+# %% ../nbs/09a_table3.ipynb #338ad669
 SHOWN = ["acc_e", "acc_g", "acc_ir", "kept_ir", "acc_rest", "acc_unseen"]
 SHOWN += [f"asr_{name}" for name in ATTACKS]
 
@@ -441,7 +441,7 @@ def summary(
 def _line(title: str, cells: list[str]) -> str:
     return f"{title:26}" + "".join(f"{cell:>11}" for cell in cells).rstrip()
 
-# %% ../nbs/09a_table3.ipynb #8550152b
+# %% ../nbs/09a_table3.ipynb #c3bc4e7b
 GOALS = {"acc_e": (0.0, 0.10), "acc_g": (0.0, 0.15), "kept_ir": (0.95, 9.0)}
 GOALS |= {f"asr_{name}": (0.0, 0.10) for name in ATTACKS}
 
@@ -457,7 +457,7 @@ def misses(rows: list[dict]) -> dict[str, dict[str, float]]:  # concept -> metri
                 found[concept][metric] = value
     return dict(found)
 
-# %% ../nbs/09b_robustness.ipynb #204d72e6
+# %% ../nbs/09b_robustness.ipynb #feebeba6
 import json
 from itertools import cycle, islice
 
@@ -468,7 +468,7 @@ from .concepts import fill
 from .flux import load_pipeline, sample
 from .metrics import Judge, Question, answer_all, clip_accuracy, entry_of, prompts_of, questions
 
-# %% ../nbs/09b_robustness.ipynb #a93a379c
+# %% ../nbs/09b_robustness.ipynb #b778016e
 WORK = {}  # kind of run -> function of (what is wanted, folder)
 
 
@@ -505,7 +505,7 @@ def answers_of(job: Job) -> list[dict]:
     "What a run of `main` found."
     return json.loads((job.folder / job.result).read_text(encoding="utf-8"))["answers"]
 
-# %% ../nbs/09b_robustness.ipynb #391999d2
+# %% ../nbs/09b_robustness.ipynb #69ef79ac
 FIG10 = ("airplane", "ball", "building", "shoes", "tower")
 ZEROING = "columns zeroed"
 FIRST_SEED = 2_000_000  # apart from the seeds of training and of scoring
@@ -538,7 +538,7 @@ def attack_rates(
 
 WORK["attacks"] = attack_rates
 
-# %% ../nbs/09b_robustness.ipynb #5b90657b
+# %% ../nbs/09b_robustness.ipynb #7d488d1d
 def fig10(
     plan: Plan = Plan(),
 ) -> Outcome:
@@ -596,7 +596,7 @@ def rates_table(
         lines.append(f"{title:18}" + "".join(f"{cell:>16}" for cell in cells))
     return "\n".join(lines)
 
-# %% ../nbs/09b_robustness.ipynb #7cd9935a
+# %% ../nbs/09b_robustness.ipynb #c7c76f01
 LOSSES = {**VARIANTS, "attn+rsc": "attn rsc", "attn+lora+rsc": "attn lora rsc"}
 KINDS = {kind: kind for kind in ("entity", "style", "relationship", "object", "member", "character")}
 KINDS |= {"unsafe": "unsafe", "celebrity": "celebrity", "abstraction": "style"}
@@ -611,7 +611,7 @@ def only(
     kept = {name: weight if name in losses.split() else 0.0 for name, weight in weights.items()}
     return replace(config, weights=Weights(**kept))
 
-# %% ../nbs/09b_robustness.ipynb #48eae3cc
+# %% ../nbs/09b_robustness.ipynb #9a657316
 WAYS = {
     "alternating": {"update": "alternating"},
     "joint": {"update": "joint"},
@@ -648,7 +648,7 @@ def watch_training(
 
 WORK["watch"] = watch_training
 
-# %% ../nbs/09b_robustness.ipynb #2a670975
+# %% ../nbs/09b_robustness.ipynb #870044cb
 def ablation(
     plan: Plan = Plan(),
 ) -> Outcome:
@@ -704,7 +704,7 @@ def losses_sheet(
         erasure.remove()
     return comparison(rows, prompts)
 
-# %% ../nbs/09b_robustness.ipynb #3f2b57f0
+# %% ../nbs/09b_robustness.ipynb #651bd9c9
 def losses_table(
     rows: list[dict],
     paper: list[dict] = (),  # Table 4

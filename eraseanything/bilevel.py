@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RANGES', 'CHOICES', 'TARGETS', 'Weights', 'EraseConfig', 'check_config', 'config_to_dict', 'config_from_dict', 'lora_targets', 'loaded_adapters', 'active_adapters', 'strengths', 'quiet_peft', 'check_rank', 'add_lora', 'without_adapters', 'remove_lora', 'training', 'HEADS', 'wordings', 'Sentence', 'concept_sentences', 'Teacher', 'words_in_place', 'TargetBank', 'model_name', 'records_for', 'concept_for', 'feature_targets', 'build_bank', 'CHECKPOINT', 'BankLosses', 'rates', 'Balance', 'TwoLevel', 'whole', 'save_checkpoint', 'load_checkpoint', 'WEIGHTS', 'adapter_name', 'lora_weights', 'versions', 'picture_prompts', 'comparison', 'wrapped', 'Erasure', 'writable_folder', 'erase', 'run', 'peak_memory_mb', 'STRENGTHS', 'load_erasure', 'load_adapter', 'strength_pictures', 'strength_slider', 'WATCHED', 'VARIANTS', 'plot_watch', 'ablation', 'plot_ablation']
 
-# %% ../nbs/06_bilevel.ipynb #6fdd993f
+# %% ../nbs/06_bilevel.ipynb #96e9c057
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from typing import NamedTuple
@@ -17,7 +17,7 @@ import torch
 from .attention import ColumnProbe
 from .flux import InputError
 
-# %% ../nbs/06_bilevel.ipynb #a5f96866
+# %% ../nbs/06_bilevel.ipynb #e397964b
 class Weights(NamedTuple):
     "How much each of the four losses counts; 0 switches one off."
 
@@ -26,7 +26,7 @@ class Weights(NamedTuple):
     lora: float = 3.0  # Eq. 4
     rsc: float = 0.002  # Eq. 5
 
-# %% ../nbs/06_bilevel.ipynb #ef3bb947
+# %% ../nbs/06_bilevel.ipynb #c860436f
 @dataclass(frozen=True)
 class EraseConfig:
     "Everything that decides how a concept is erased, apart from the concept and the model."
@@ -76,7 +76,7 @@ class EraseConfig:
         values |= dict(preserve="flow", schedule="constant", update="alternating")
         return cls(**{**values, **changes})
 
-# %% ../nbs/06_bilevel.ipynb #36077271
+# %% ../nbs/06_bilevel.ipynb #4d63ee99
 RANGES = dict(steps=(1, 10**6), rank=(1, 1024), lr_erase=(0, 1), lr_preserve=(0, 1), max_norm=(0, 10**6))
 RANGES |= dict(eta=(0, 100), tau=(1e-4, 100), irrelevant=(1, 100), guidance_scale=(0, 100))
 RANGES |= dict(batch_size=(1, 1024), bank_batch=(1, 1024), rsc_points=(1, 10**4), seed=(0, 2**31 - 1))
@@ -111,7 +111,7 @@ def check_config(
     if config.synonyms + config.misspelled > 1:
         raise InputError("The shares of synonyms and of misspelled prompts add up to more than 1: lower one.")
 
-# %% ../nbs/06_bilevel.ipynb #b2695342
+# %% ../nbs/06_bilevel.ipynb #f662a6d7
 def config_to_dict(
     config: EraseConfig,  # settings
 ) -> dict:  # plain numbers and strings, for JSON
@@ -128,7 +128,7 @@ def config_from_dict(
         raise InputError(f"Unknown settings {', '.join(sorted(unknown))}: EraseConfig says which there are.")
     return EraseConfig(**values)
 
-# %% ../nbs/06_bilevel.ipynb #4bd92eeb
+# %% ../nbs/06_bilevel.ipynb #7c945b23
 TARGETS = re.compile(r"transformer_blocks\.\d+\.attn\.add_[qk]_proj")
 
 
@@ -142,7 +142,7 @@ def lora_targets(
         raise InputError(f"{kind} has no add_q_proj and add_k_proj: a Flux transformer would be right.")
     return names
 
-# %% ../nbs/06_bilevel.ipynb #4edeb3f8
+# %% ../nbs/06_bilevel.ipynb #eac593e9
 def loaded_adapters(
     transformer: torch.nn.Module,  # any diffusers transformer
 ) -> list[str]:  # names of the adapters it carries, active or not
@@ -215,7 +215,7 @@ def add_lora(
         parameter.data = parameter.data.float()
     return found
 
-# %% ../nbs/06_bilevel.ipynb #6cc29a77
+# %% ../nbs/06_bilevel.ipynb #de184055
 @contextmanager
 def without_adapters(
     transformer: torch.nn.Module,  # its adapters are off inside the block
@@ -247,7 +247,7 @@ def remove_lora(
     elif activate := [n for n in activate if n in left]:
         transformer.set_adapter(activate)
 
-# %% ../nbs/06_bilevel.ipynb #1b454f10
+# %% ../nbs/06_bilevel.ipynb #7c4b2815
 @contextmanager
 def training(
     transformer: torch.nn.Module,  # frozen inside the block
@@ -512,7 +512,7 @@ def build_bank(
     return TargetBank(sentences, spans, told, teacher.sigmas, teacher.ids, teacher.guidance, x, v_concept,
                       v_null, kept, kept_text, kept_x, kept_v, clean, *features)
 
-# %% ../nbs/06b_loop.ipynb #ecb6f136
+# %% ../nbs/06b_loop.ipynb #38aefca4
 from collections import defaultdict
 from pathlib import Path
 import math
@@ -521,7 +521,7 @@ import os
 from .losses import attention_loss, esd_loss, esd_target
 from .losses import lora_loss, noised, rsc_loss
 
-# %% ../nbs/06b_loop.ipynb #9de48780
+# %% ../nbs/06b_loop.ipynb #124adb48
 class BankLosses:
     "The four losses on random batches of a target bank."
 
@@ -604,7 +604,7 @@ class BankLosses:
             self.generator = own
         return dict(found)
 
-# %% ../nbs/06b_loop.ipynb #ee072afd
+# %% ../nbs/06b_loop.ipynb #bef7f7f9
 def rates(
     config: EraseConfig,  # rates at the start, schedule, steps
     step: int,  # turns done
@@ -614,7 +614,7 @@ def rates(
     share = 0.5 * (1 + math.cos(math.pi * done))
     return config.lr_erase * share, config.lr_preserve * share
 
-# %% ../nbs/06b_loop.ipynb #d826cb01
+# %% ../nbs/06b_loop.ipynb #53275d14
 class Balance:
     "EraseAnything++'s weight w of the preserving losses: grows while they get worse."
 
@@ -644,7 +644,7 @@ class Balance:
         self.w.copy_(state["w"])
         self.optimizer.load_state_dict(state["optimizer"])
 
-# %% ../nbs/06b_loop.ipynb #64d89e3d
+# %% ../nbs/06b_loop.ipynb #77314894
 class TwoLevel(BankLosses):
     "The two levels of Eq. 6 over a target bank, one iteration at a time."
 
@@ -741,7 +741,7 @@ class TwoLevel(BankLosses):
         self.generator.set_state(state["generator"])
         self.step = state["step"]
 
-# %% ../nbs/06b_loop.ipynb #1e3cce33
+# %% ../nbs/06b_loop.ipynb #cd4a4be6
 CHECKPOINT = "checkpoint.pt"
 
 
@@ -794,14 +794,14 @@ def load_checkpoint(
         raise InputError(f"The checkpoint in {folder} is at step {done} already: ask for more steps.")
     return state
 
-# %% ../nbs/06c_erasing.ipynb #1fce7acd
+# %% ../nbs/06c_erasing.ipynb #c259c058
 from dataclasses import field
 import json
 import time
 
 from .flux import sample
 
-# %% ../nbs/06c_erasing.ipynb #1e552b8d
+# %% ../nbs/06c_erasing.ipynb #f51bbe43
 WEIGHTS = "pytorch_lora_weights.safetensors"
 
 
@@ -837,7 +837,7 @@ def versions() -> dict[str, str]:
             found[package] = "from source"
     return found
 
-# %% ../nbs/06c_erasing.ipynb #072a2005
+# %% ../nbs/06c_erasing.ipynb #3039dccf
 def picture_prompts(
     concept: Concept,  # what was erased
     seed: int = 0,  # of the choice
@@ -896,7 +896,7 @@ def wrapped(
             lines.append(word)
     return lines
 
-# %% ../nbs/06c_erasing.ipynb #0339d98e
+# %% ../nbs/06c_erasing.ipynb #0c1897e1
 @dataclass
 class Erasure:
     "A concept erased from a pipeline by an adapter that is in it."
@@ -970,7 +970,7 @@ class Erasure:
             path.write_text(json.dumps(self.describe(), indent=2, ensure_ascii=False) + "\n")
         return folder
 
-# %% ../nbs/06c_erasing.ipynb #2d06274c
+# %% ../nbs/06c_erasing.ipynb #52b776d5
 def writable_folder(
     folder: str | Path,  # where results shall go
 ) -> Path:  # the folder, which now exists
@@ -986,7 +986,7 @@ def writable_folder(
         raise InputError(f"{folder} cannot be written ({reason}): name a folder of your own.") from None
     return folder
 
-# %% ../nbs/06c_erasing.ipynb #7423f10e
+# %% ../nbs/06c_erasing.ipynb #5c9a88c7
 def erase(
     pipe,  # a FluxPipeline; keeps the new adapter, active, and is otherwise as it was
     concept: Concept | str,  # what to erase
@@ -1070,10 +1070,10 @@ def peak_memory_mb() -> float:
         return torch.cuda.max_memory_allocated() / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
-# %% ../nbs/06d_strength.ipynb #2c797c41
+# %% ../nbs/06d_strength.ipynb #4aaf3164
 from .flux import contact_sheet
 
-# %% ../nbs/06d_strength.ipynb #08e4f35f
+# %% ../nbs/06d_strength.ipynb #2aea86d0
 def load_erasure(
     pipe,  # a FluxPipeline; gets the adapter, active beside those that are
     folder: str | Path,  # where `Erasure.save` wrote, or any folder with a LoRA for diffusers
@@ -1115,7 +1115,7 @@ def load_adapter(
         reason = " ".join(str(error).split())[:160]
         raise InputError(f"The LoRA {path} does not fit this model: {reason}") from None
 
-# %% ../nbs/06d_strength.ipynb #7392387a
+# %% ../nbs/06d_strength.ipynb #455c1b66
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)
 
 
@@ -1142,7 +1142,7 @@ def strength_pictures(
             transformer.disable_adapters()
     return found
 
-# %% ../nbs/06d_strength.ipynb #00c39613
+# %% ../nbs/06d_strength.ipynb #d0020dce
 def strength_slider(
     erasure: Erasure,  # in its pipeline
     prompt: str,  # what to draw
@@ -1167,7 +1167,7 @@ def strength_slider(
     dial.observe(lambda change: setattr(shown, "value", files[change["new"]]), names="value")
     return widgets.VBox([widgets.Label(prompt), dial, shown])
 
-# %% ../nbs/06e_levels.ipynb #aa815e1b
+# %% ../nbs/06e_levels.ipynb #ec37bf7c
 WATCHED = {
     "acc_e": "concept still drawn",
     "acc_ir": "neighbours still drawn",
@@ -1204,7 +1204,7 @@ def plot_watch(
     fig.tight_layout()
     return fig
 
-# %% ../nbs/06e_levels.ipynb #f77805b7
+# %% ../nbs/06e_levels.ipynb #7739dde8
 VARIANTS = {
     "esd": "esd",
     "attn": "attn",
@@ -1241,7 +1241,7 @@ def ablation(
         erasure.remove()
     return comparison(rows, prompts), logs
 
-# %% ../nbs/06e_levels.ipynb #fab26359
+# %% ../nbs/06e_levels.ipynb #0c8f56ef
 def plot_ablation(
     rows,  # a table or list of dictionaries: method, concept, metric, value
     metrics: tuple[str, ...] = ("acc_e", "acc_ir"),  # a panel for each

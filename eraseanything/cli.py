@@ -7,7 +7,7 @@ __all__ = ['parse_lora', 'check_writable', 'check_out_folder', 'check_picture', 
            'Source', 'unmade', 'Erase', 'score_table', 'Sample', 'save_figure', 'Attention', 'architecture_table',
            'Probe', 'Reproduce', 'parse', 'main']
 
-# %% ../nbs/12_cli.ipynb #a5bbd53b
+# %% ../nbs/12_cli.ipynb #084d15ab
 import contextlib
 import io
 import json
@@ -24,7 +24,7 @@ from typing import Annotated, Literal, Union
 
 import tyro
 
-# %% ../nbs/12_cli.ipynb #bc73b01e
+# %% ../nbs/12_cli.ipynb #5f25a1f3
 from .attacks import ATTACKS
 from .attention import heat_maps, plot_heat_maps
 from .benchmark import EXPERIMENTS, Plan
@@ -36,7 +36,7 @@ from .flux import plot_architecture, sample
 from .metrics import Judge, score_erasure, seen_names
 from .tokens import token_positions
 
-# %% ../nbs/12_cli.ipynb #f06e3b44
+# %% ../nbs/12_cli.ipynb #b9908047
 def parse_lora(
     text: str,  # FOLDER or FOLDER:STRENGTH
 ) -> tuple[Path, float]:  # a folder that holds a LoRA, and a finite strength
@@ -54,7 +54,7 @@ def parse_lora(
         raise InputError(f"There is no LoRA at {folder}: give a folder with {WEIGHTS} in it.")
     return Path(folder), value
 
-# %% ../nbs/12_cli.ipynb #2f76bbab
+# %% ../nbs/12_cli.ipynb #ad42be68
 def check_writable(
     path: Path,  # a file or folder that may not exist yet
 ) -> None:
@@ -94,7 +94,7 @@ def check_picture(
         raise InputError(f"{path} is a folder: name a file with --out.")
     check_writable(path)
 
-# %% ../nbs/12_cli.ipynb #871e3f6f
+# %% ../nbs/12_cli.ipynb #ec6c1388
 @dataclass(frozen=True)
 class Settings(EraseConfig):
     "The settings of an erasure."
@@ -120,7 +120,7 @@ def read_settings(
     config = config_from_dict(values.get("settings", values))
     return Settings(**{item.name: getattr(config, item.name) for item in fields(config)})
 
-# %% ../nbs/12_cli.ipynb #c25f48b5
+# %% ../nbs/12_cli.ipynb #47066d58
 def check_fits(
     transformer,
     folder: Path,  # with a LoRA in it
@@ -163,7 +163,7 @@ class Source:
             load_erasure(pipe, folder, strength)
         return pipe
 
-# %% ../nbs/12_cli.ipynb #3711a748
+# %% ../nbs/12_cli.ipynb #180a9ddc
 _Source = Annotated[Source, tyro.conf.arg(name="")]
 _Loras = tyro.conf.UseAppendAction[tuple[str, ...]]
 _Concept = tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="CONCEPT")]]
@@ -240,7 +240,7 @@ class Erase:
         elif self.score:
             print("Not scored: name a CLIP for it, such as --judge openai/clip-vit-base-patch32.")
 
-# %% ../nbs/12_cli.ipynb #a0a6588e
+# %% ../nbs/12_cli.ipynb #3401672a
 def score_table(
     scores: dict,  # of `score_erasure`
 ) -> str:  # lines of text
@@ -258,7 +258,7 @@ def score_table(
         lines += [f"Of the other concepts' accuracy {share:.0%} is kept ({low:.0%} to {high:.0%})."]
     return "\n".join(lines)
 
-# %% ../nbs/12_cli.ipynb #a81eb269
+# %% ../nbs/12_cli.ipynb #08effdbe
 @dataclass(frozen=True)
 class Sample:
     "Draw pictures, with or without LoRAs."
@@ -286,7 +286,7 @@ class Sample:
         sheet.save(self.out)
         print(f"{self.count} picture{'s' * (self.count > 1)}: {self.out}")
 
-# %% ../nbs/12_cli.ipynb #c62bee6d
+# %% ../nbs/12_cli.ipynb #f22b74f3
 def save_figure(
     figure,  # of matplotlib
     path: Path,  # its folder is made
@@ -355,7 +355,7 @@ class Probe:
             save_figure(plot_architecture(transformer), self.out)
             print(f"Picture: {self.out}")
 
-# %% ../nbs/12_cli.ipynb #9c084bcb
+# %% ../nbs/12_cli.ipynb #9317d31f
 def _listed(text: str) -> tuple[str, ...]:
     "What stands between commas."
     return tuple(part.strip() for part in text.split(",") if part.strip())
@@ -404,7 +404,7 @@ class Reproduce:
         if outcome.failed:
             raise SystemExit(1)
 
-# %% ../nbs/12_cli.ipynb #12b220e6
+# %% ../nbs/12_cli.ipynb #1f9056e3
 def _subcommands(settings: Settings):
     "The commands, as one type for tyro; `settings` are the defaults of erasures."
     erase_default = Erase(concept=tyro.MISSING, settings=settings)
@@ -444,7 +444,7 @@ def parse(
     command = read(Settings())
     return read(read_settings(command.config)) if getattr(command, "config", None) else command
 
-# %% ../nbs/12_cli.ipynb #41446f7f
+# %% ../nbs/12_cli.ipynb #2ac2db24
 def _say(message, *_, **__) -> None:
     print(f"eraseanything: {message}", file=sys.stderr)
 

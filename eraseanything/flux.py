@@ -795,7 +795,7 @@ def plot_architecture(
     figure.tight_layout()
     return figure
 
-# %% ../nbs/00c_influence.ipynb #af5a4057
+# %% ../nbs/00c_influence.ipynb #fd11362e
 PROJECTIONS = ("add_q_proj", "add_k_proj", "add_v_proj", "to_q", "to_k", "to_v")
 
 
@@ -825,10 +825,10 @@ def perturbed(
             for weight, before in zip(weights, kept):
                 weight.copy_(before)
 
-# %% ../nbs/00c_influence.ipynb #783dd12e
+# %% ../nbs/00c_influence.ipynb #46a42e2d
 from itertools import product
 
-# %% ../nbs/00c_influence.ipynb #e7ab1e86
+# %% ../nbs/00c_influence.ipynb #cf8449a9
 def picture_distance(
     ones: list,  # pictures (PIL)
     others: list,  # as many pictures

@@ -7,7 +7,7 @@ __all__ = ['BESIDE', 'NOTHING', 'judge_folder', 'Judge', 'interval', 'kept_share
            'other_prompts', 'rest_prompts', 'questions', 'Answer', 'answer_all', 'clip_accuracy', 'seen_names',
            'summarise', 'score_erasure']
 
-# %% ../nbs/08_metrics.ipynb #a7af9250
+# %% ../nbs/08_metrics.ipynb #a7462834
 import json
 import random
 import time
@@ -20,13 +20,13 @@ from statistics import mean
 import torch
 from PIL import Image
 
-# %% ../nbs/08_metrics.ipynb #5d9623b7
+# %% ../nbs/08_metrics.ipynb #796b624f
 from .attacks import attacked_prompts, wilson_interval
 from .bilevel import EraseConfig, concept_for, loaded_adapters, peak_memory_mb, without_adapters
 from .concepts import TEMPLATES, fill, find_concept, preserve_prompts, without, world_concepts
 from .flux import InputError, sample
 
-# %% ../nbs/08_metrics.ipynb #fabae6fa
+# %% ../nbs/08_metrics.ipynb #1cbc298c
 def judge_folder() -> Path:  # inside the package
     "Where the judge of the embedded model is."
     return Path(str(files("eraseanything"))) / "weights" / "judge"
@@ -87,7 +87,7 @@ class Judge:
         "100 times the cosine of each picture with its own prompt, [N]."
         return (100 * (self.embed_images(images) * self.embed_texts(prompts)).sum(-1)).cpu()
 
-# %% ../nbs/08_metrics.ipynb #42934d7d
+# %% ../nbs/08_metrics.ipynb #e7a80c7f
 def interval(
     successes: list,  # one true or false value a picture
 ) -> tuple[float, float]:  # low, high; (0, 1) when nothing was measured
@@ -120,7 +120,7 @@ def kept_share(
     value = sum(hit for hit, _ in rows) / sum(had for _, had in rows)
     return value, shares[int(0.025 * len(shares))], shares[min(len(shares) - 1, int(0.975 * len(shares)))]
 
-# %% ../nbs/08_metrics.ipynb #32cc3986
+# %% ../nbs/08_metrics.ipynb #89a802ba
 @dataclass(frozen=True)
 class Question:
     "What to draw, and what the judge should be asked about it."
@@ -147,7 +147,7 @@ def prompts_of(
         wordings += [f"{plain} against a {colour} background" for colour in colours]
     return wordings[:count]
 
-# %% ../nbs/08_metrics.ipynb #43609457
+# %% ../nbs/08_metrics.ipynb #abd8c4b7
 def entry_of(
     concept,  # a `Concept`
 ) -> dict:  # name, kind, template, templates
@@ -178,7 +178,7 @@ def other_prompts(
         chosen += rng.sample(kinds[kind], min(each, len(kinds[kind])))
     return chosen
 
-# %% ../nbs/08_metrics.ipynb #7a59992d
+# %% ../nbs/08_metrics.ipynb #42fc5ce3
 BESIDE = {"name": "side by side", "kind": "relationship", "template": "a cat and a dog"}
 
 
@@ -196,7 +196,7 @@ def rest_prompts(
             found.append((fill(template, own["name"]), about))
     return found
 
-# %% ../nbs/08_metrics.ipynb #fb393c33
+# %% ../nbs/08_metrics.ipynb #634791e9
 def questions(
     concept,  # the erased `Concept`
     seeds: int = 3,  # pictures for each wording
@@ -228,7 +228,7 @@ def questions(
         ask("irrelevant", [prompt], other)
     return asked
 
-# %% ../nbs/08_metrics.ipynb #e338d567
+# %% ../nbs/08_metrics.ipynb #83fb1318
 NOTHING = "a photo of nothing"  # offered with every kind of class
 
 
@@ -281,7 +281,7 @@ def _fraction(answers: list[Answer]) -> dict:
     belief = mean(answer.probability for answer in answers)
     return {"value": mean(hits), "low": low, "high": high, "probability": belief, "count": len(hits)}
 
-# %% ../nbs/08_metrics.ipynb #0d539aeb
+# %% ../nbs/08_metrics.ipynb #56c783cf
 def seen_names(
     concept,  # the erased `Concept`
     config: EraseConfig,  # how it was erased
@@ -289,7 +289,7 @@ def seen_names(
     "Whose velocities the preserve step trained on."
     return {word for _, word in preserve_prompts(concept, config.preserve_prompts, config.seed)}
 
-# %% ../nbs/08_metrics.ipynb #30051857
+# %% ../nbs/08_metrics.ipynb #5fa58a10
 def summarise(
     asked: list[Question],
     answers: list[Answer],
@@ -315,7 +315,7 @@ def summarise(
     scores["count"] = {name: part["count"] for name, part in {**parts, **asr}.items()}
     return scores
 
-# %% ../nbs/08_metrics.ipynb #59b0e55c
+# %% ../nbs/08_metrics.ipynb #6a896d02
 def score_erasure(
     pipe,  # a FluxPipeline whose transformer carries the erasure's adapter
     concept,  # the erased concept: a name or a `Concept`

@@ -19,7 +19,7 @@ __all__ = ['SAMPLING', 'CLIP_LENGTH', 'VAE', 'T5', 'CLIP_TEXT', 'FLUX', 'SCHEDUL
            'scene_questions', 'judge_on_renders', 'reconstruction_psnr', 'concept_table', 'summary_table', 'confusions',
            'commit', 'fingerprint', 'measure', 'Command', 'main']
 
-# %% ../nbs/91_emoji_flux.ipynb #eacf70fd
+# %% ../nbs/91_emoji_flux.ipynb #1c34c64a
 import copy
 import csv
 import hashlib
@@ -44,7 +44,7 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-# %% ../nbs/91_emoji_flux.ipynb #eccdd80a
+# %% ../nbs/91_emoji_flux.ipynb #be066aa5
 import eraseanything
 from .attacks import misspell, shuffle, use_synonym
 from .bilevel import model_name, peak_memory_mb, versions, whole, writable_folder
@@ -56,7 +56,7 @@ from .world import (BACKGROUNDS, CATEGORY, ENTITIES, HANDS, LINKS, OPENINGS, REL
                                  SPRITES, STYLES, UNSAFE, Caption, Scene, Thing, caption, masks, misspelt, random_scene,
                                  render, reordered, synonyms_of, world_record)
 
-# %% ../nbs/91_emoji_flux.ipynb #9ad7f5fe
+# %% ../nbs/91_emoji_flux.ipynb #1f0390b6
 SAMPLING = Sampling(height=96, width=96, max_sequence_length=24, guidance_scale=3.0, num_inference_steps=28)
 CLIP_LENGTH = 32  # tokens that the CLIP texts are padded to
 
@@ -80,7 +80,7 @@ JUDGE_TEXT = dict(hidden_size=96, intermediate_size=192, num_hidden_layers=2, nu
 JUDGE_VISION = dict(hidden_size=144, intermediate_size=432, num_hidden_layers=4, num_attention_heads=3,
                     image_size=96, patch_size=12)
 
-# %% ../nbs/91_emoji_flux.ipynb #492660cb
+# %% ../nbs/91_emoji_flux.ipynb #c445a42c
 def chance(
     seed: int,  # of the run
     step: int,  # of the run
@@ -89,7 +89,7 @@ def chance(
     number = seed * 10_000_019 + step
     return random.Random(number), torch.Generator("cpu").manual_seed(number)
 
-# %% ../nbs/91_emoji_flux.ipynb #8c3f5d15
+# %% ../nbs/91_emoji_flux.ipynb #0a951249
 def rate_at(
     step: int,  # from 0
     peak: float,  # the highest rate
@@ -105,7 +105,7 @@ def rate_at(
     left = 0.5 * (1 + math.cos(math.pi * done)) if shape == "cosine" else 1 - done
     return peak * rise * (floor + (1 - floor) * left)
 
-# %% ../nbs/91_emoji_flux.ipynb #bf2274be
+# %% ../nbs/91_emoji_flux.ipynb #058ca3ce
 @dataclass
 class Stage:
     "What the loop needs to know of something that is trained."
@@ -137,7 +137,7 @@ def train_step(
     stage.after(step)
     return {name: value.item() for name, value in losses.items()}
 
-# %% ../nbs/91_emoji_flux.ipynb #3e93c782
+# %% ../nbs/91_emoji_flux.ipynb #43e670b9
 def half_precision(
     device: str,  # "cpu" or "cuda"
 ):  # a context
@@ -156,7 +156,7 @@ def update_average(
     keep = min(longest, (1 + step) / (10 + step))
     torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - keep)
 
-# %% ../nbs/91_emoji_flux.ipynb #42c56f05
+# %% ../nbs/91_emoji_flux.ipynb #be3075e6
 def _plain_config(
     config,  # a stage's configuration, a dataclass
 ) -> dict:  # as JSON would keep it
@@ -208,7 +208,7 @@ def load_checkpoint(
         raise InputError(f"{path} cannot be read ({type(error).__name__}): run without --resume.") from None
     return state["step"]
 
-# %% ../nbs/91_emoji_flux.ipynb #5e27630d
+# %% ../nbs/91_emoji_flux.ipynb #01793faf
 @dataclass(frozen=True)
 class Forecast:
     "What a run will take."
@@ -243,7 +243,7 @@ def forecast(
     trained = sum(parameter.numel() for group in groups for parameter in group["params"])
     return Forecast(stage.steps - step, seconds * (stage.steps - step), trained, peak_memory_mb())
 
-# %% ../nbs/91_emoji_flux.ipynb #207ac405
+# %% ../nbs/91_emoji_flux.ipynb #996d38e6
 def _means(
     log: list[dict],  # losses of some steps
 ) -> str:  # as they are reported
@@ -276,7 +276,7 @@ def run_stage(
             save_checkpoint(stage, step + 1, path)
     return log
 
-# %% ../nbs/91_emoji_flux.ipynb #63182b4c
+# %% ../nbs/91_emoji_flux.ipynb #808d847f
 EVERYDAY = """a an the of in on with over under and two by at to for from his her its my this that one three photo
 picture image view rendering art artwork painting style background against person people man woman thing object
 animal something nothing empty scene like as is big small red orange purple black brown grey nice beautiful very
@@ -299,7 +299,7 @@ def world_words() -> list[str]:  # each once, in a fixed order
     plurals = [f"{word}s" for name in countable for word in name.split()]
     return list(dict.fromkeys(spoken + EVERYDAY + list(LINKS.values()) + plurals))
 
-# %% ../nbs/91_emoji_flux.ipynb #4881a853
+# %% ../nbs/91_emoji_flux.ipynb #bba13762
 def unigram_scores(
     words: list[str],  # get a token each
     pieces: int = 220,  # how many pairs and triples of letters are known
@@ -334,7 +334,7 @@ def t5_tokenizer(
     return PreTrainedTokenizerFast(tokenizer_object=core, eos_token="</s>", unk_token="<unk>",
                                    pad_token="<pad>", model_max_length=SAMPLING.max_sequence_length)
 
-# %% ../nbs/91_emoji_flux.ipynb #8091c67c
+# %% ../nbs/91_emoji_flux.ipynb #2a226ab7
 def learn_merges(
     counts: dict[str, int],  # how often each word occurs
     number: int,  # how many merges to learn
@@ -376,7 +376,7 @@ def clip_tokenizer(
     vocabulary = {token: number for number, token in enumerate(dict.fromkeys(tokens))}
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=CLIP_LENGTH)
 
-# %% ../nbs/91_emoji_flux.ipynb #0f2ebee1
+# %% ../nbs/91_emoji_flux.ipynb #c78b58da
 def build_tokenizers(
     out: Path,  # gets tokenizer/ (CLIP) and tokenizer_2/ (T5), as in a Flux pipeline
     captions: int = 20_000,  # that CLIP's merges are learned from
@@ -398,7 +398,7 @@ def load_tokenizers(
     clip, t5 = out / "tokenizer", out / "tokenizer_2"  # the class made for T5 would forget the lower case
     return CLIPTokenizer.from_pretrained(clip), PreTrainedTokenizerFast.from_pretrained(t5)
 
-# %% ../nbs/91_emoji_flux.ipynb #64fbe752
+# %% ../nbs/91_emoji_flux.ipynb #ac4eb7dd
 @dataclass(frozen=True)
 class VaeConfig:
     "How the autoencoder is trained."
@@ -437,7 +437,7 @@ def _crops(
         found.append(np.asarray(render(scene))[y:y + side, x:x + side])
     return pixels_of(found)
 
-# %% ../nbs/91_emoji_flux.ipynb #534c7068
+# %% ../nbs/91_emoji_flux.ipynb #2a0f8a2f
 def vae_stage(
     config: VaeConfig,
     device: str = "cpu",
@@ -467,7 +467,7 @@ def vae_stage(
                  list(model.parameters()), lambda step: update_average(average, model, step, config.average),
                  _plain_config(config))
 
-# %% ../nbs/91_emoji_flux.ipynb #575e800e
+# %% ../nbs/91_emoji_flux.ipynb #e6e35151
 @torch.no_grad()
 def whiten(
     vae: nn.Module,  # changed in place
@@ -499,7 +499,7 @@ def train_vae(
     vae.to("cpu").save_pretrained(out / "vae")
     return log
 
-# %% ../nbs/91_emoji_flux.ipynb #577433fd
+# %% ../nbs/91_emoji_flux.ipynb #ac23204d
 @dataclass(frozen=True)
 class TextConfig:
     "How the text encoders are trained."
@@ -548,7 +548,7 @@ def token_labels(
         start = end + 1
     return labels
 
-# %% ../nbs/91_emoji_flux.ipynb #ef9fdb73
+# %% ../nbs/91_emoji_flux.ipynb #c374f6d3
 class TextLearner(nn.Module):
     "Both encoders with the heads that they learn through."
 
@@ -593,7 +593,7 @@ class TextLearner(nn.Module):
         bag = scale * F.binary_cross_entropy_with_logits(self.of_pooled(pooled), present)
         return {"loss": token + 0.3 * sentence + bag, "token": token, "sentence": sentence, "pooled": bag}
 
-# %% ../nbs/91_emoji_flux.ipynb #08872ba6
+# %% ../nbs/91_emoji_flux.ipynb #f1600e50
 def text_stage(
     config: TextConfig,
     tokenizers: tuple,  # CLIP's, T5's
@@ -631,7 +631,7 @@ def train_text(
     learner.t5.save_pretrained(out / "text_encoder_2")
     return log
 
-# %% ../nbs/91_emoji_flux.ipynb #b79267ac
+# %% ../nbs/91_emoji_flux.ipynb #36aca9dc
 def new_transformer(
     seed: int = 0,
     shape: dict = FLUX,
@@ -669,7 +669,7 @@ def pipeline_of(
     pipe.set_progress_bar_config(disable=True)
     return pipe.to(device)
 
-# %% ../nbs/91_emoji_flux.ipynb #f23c2ad8
+# %% ../nbs/91_emoji_flux.ipynb #005fd759
 @dataclass(frozen=True)
 class LatentConfig:
     "A set of scenes."
@@ -706,7 +706,7 @@ def sprite_grid(
     chosen = np.where(cover.max(0) > share, numbers[cover.argmax(0)], 0)
     return torch.from_numpy(chosen.reshape(-1).astype(np.uint8))
 
-# %% ../nbs/91_emoji_flux.ipynb #dfa509b3
+# %% ../nbs/91_emoji_flux.ipynb #65420765
 @dataclass
 class Latents:
     "Encoded scenes."
@@ -753,7 +753,7 @@ def load_latents(
         config = LatentConfig(**json.loads(file.metadata()["config"]))
         return Latents(scenes_of(config), file.get_tensor("latents"), file.get_tensor("grids"))
 
-# %% ../nbs/91_emoji_flux.ipynb #923c87ed
+# %% ../nbs/91_emoji_flux.ipynb #ebcde9cb
 @dataclass(frozen=True)
 class FluxConfig:
     "How the transformer is trained."
@@ -792,7 +792,7 @@ def noise_levels(
     even = torch.sigmoid(spread * torch.randn(count, generator=generator))
     return shift * even / (1 + (shift - 1) * even)
 
-# %% ../nbs/91_emoji_flux.ipynb #837d8d41
+# %% ../nbs/91_emoji_flux.ipynb #59ca5529
 def weaken_pooled(
     pooled: torch.Tensor,  # [B, P]
     null: torch.Tensor,  # that of the null prompt, [1, P]
@@ -835,7 +835,7 @@ def training_captions(
         texts.append("" if rng.random() < config.empty else str(text))
     return texts
 
-# %% ../nbs/91_emoji_flux.ipynb #41646667
+# %% ../nbs/91_emoji_flux.ipynb #2abc4c1d
 class SpriteHead(nn.Module):
     "Reads off a block's picture tokens which sprite each of them shows."
 
@@ -861,7 +861,7 @@ class SpriteHead(nn.Module):
         guesses = self.linear(self.watched[rows]).float()
         return F.cross_entropy(guesses.flatten(0, 1), grids[rows].long().flatten())
 
-# %% ../nbs/91_emoji_flux.ipynb #c1548bf2
+# %% ../nbs/91_emoji_flux.ipynb #8984d5a9
 def guided_target(
     v_text: torch.Tensor,  # the teacher's velocity for the prompt, [B, N, C]
     v_null: torch.Tensor,  # for the null prompt, [B, N, C]
@@ -884,7 +884,7 @@ def predict(
                        img_ids=ids, pooled_projections=text.pooled_prompt_embeds,
                        encoder_hidden_states=text.prompt_embeds, return_dict=False)[0].float()
 
-# %% ../nbs/91_emoji_flux.ipynb #587ecea8
+# %% ../nbs/91_emoji_flux.ipynb #37ebf1b7
 def optimizers_for(
     transformer,
     others: list[torch.Tensor],  # further parameters, for AdamW
@@ -901,7 +901,7 @@ def optimizers_for(
     muon = torch.optim.Muon(matrices, lr=lr, weight_decay=0.01, momentum=0.95, adjust_lr_fn="match_rms_adamw")
     return [torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.98), weight_decay=0.0, fused=True), muon]
 
-# %% ../nbs/91_emoji_flux.ipynb #b5c183ec
+# %% ../nbs/91_emoji_flux.ipynb #d86b0cb8
 class FluxTraining:
     "The transformer, its running average, and what a step needs."
 
@@ -953,7 +953,7 @@ class FluxTraining:
         velocity = F.mse_loss(v, target)
         return {"loss": velocity + config.sprites * sprites, "velocity": velocity, "sprites": sprites}
 
-# %% ../nbs/91_emoji_flux.ipynb #24e59e3a
+# %% ../nbs/91_emoji_flux.ipynb #bb7495f9
 def flux_stage(
     training: FluxTraining,
 ) -> Stage:
@@ -969,7 +969,7 @@ def flux_stage(
                  lambda step: update_average(training.average, model, step, config.average),
                  _plain_config(config))
 
-# %% ../nbs/91_emoji_flux.ipynb #3de61806
+# %% ../nbs/91_emoji_flux.ipynb #c11362c4
 def planned(
     config,  # one of the configurations above
     steps: int | None,  # None changes nothing
@@ -998,7 +998,7 @@ def train_flux(
     training.average.to("cpu").save_pretrained(out / "transformer")
     return log
 
-# %% ../nbs/91_emoji_flux.ipynb #06f8ecef
+# %% ../nbs/91_emoji_flux.ipynb #8ee2dc01
 @dataclass(frozen=True)
 class JudgeConfig:
     "How the judge is trained."
@@ -1062,7 +1062,7 @@ def nothing_picture(
     grain = np.random.default_rng(rng.getrandbits(32)).normal(0, 0.03, x.shape)
     return np.clip(x + grain, -1, 1).astype(np.float32)
 
-# %% ../nbs/91_emoji_flux.ipynb #1263871d
+# %% ../nbs/91_emoji_flux.ipynb #08de5a01
 def _word(name: str, rng: random.Random) -> str:
     "The name or, one time in four, a synonym."
     others = synonyms_of(name)
@@ -1097,7 +1097,7 @@ def relation_sentence(
     between = f"{_word(relation, rng)} {LINKS.get(relation, '')}" if relation else "and"
     return " ".join(f"a {first} {between} a {second}".split())
 
-# %% ../nbs/91_emoji_flux.ipynb #7f191f84
+# %% ../nbs/91_emoji_flux.ipynb #42ed862b
 class JudgeLearner(nn.Module):
     "A CLIP and the questions that it learns from."
 
@@ -1150,7 +1150,7 @@ class JudgeLearner(nn.Module):
         parts["group"] = torch.cat([parts["group"], parts["thing"][beside]])
         return parts
 
-# %% ../nbs/91_emoji_flux.ipynb #516edc23
+# %% ../nbs/91_emoji_flux.ipynb #e35c438c
 def judge_answers(
     scenes: list[Scene | None],  # None shows nothing
 ) -> dict[str, list[int | None]]:  # question -> class of each scene, None where it makes no sense
@@ -1176,7 +1176,7 @@ def caption_contrast(
     target = same / same.sum(1, keepdim=True)
     return 0.5 * (F.cross_entropy(similar, target) + F.cross_entropy(similar.T, target))
 
-# %% ../nbs/91_emoji_flux.ipynb #74d2f562
+# %% ../nbs/91_emoji_flux.ipynb #3a2a5c0a
 def judge_stage(
     config: JudgeConfig,
     tokenizer,  # CLIP's
@@ -1222,7 +1222,7 @@ def train_judge(
     CLIPProcessor(processor, tokenizer).save_pretrained(out / "judge")
     return log
 
-# %% ../nbs/91_emoji_flux.ipynb #c70e155f
+# %% ../nbs/91_emoji_flux.ipynb #4d136d44
 QUALITY = Path("data/results/emoji_flux_quality.json")
 
 CARD = """---
@@ -1295,7 +1295,7 @@ def write_card(
                        quality=quality_text(record))
     (weights / "MODEL_CARD.md").write_text(text, encoding="utf-8")
 
-# %% ../nbs/91_emoji_flux.ipynb #c5246a42
+# %% ../nbs/91_emoji_flux.ipynb #f0b85990
 def _name_tokenizer(
     folder: Path,  # a saved pipeline
 ) -> None:
@@ -1335,7 +1335,7 @@ def assemble(
         path.chmod(0o755 if path.is_dir() else 0o644)
     return sum(path.stat().st_size for path in weights.rglob("*") if path.is_file()) / 2**20
 
-# %% ../nbs/91_emoji_flux.ipynb #b9588edf
+# %% ../nbs/91_emoji_flux.ipynb #e2fb3dac
 PLAIN, SYNONYM, MISSPELT, SHUFFLED = "plain", "synonym", "misspelt", "shuffled"
 NO_POOLED, NO_T5 = "no pooled", "no T5"
 MODES = (PLAIN, SYNONYM, MISSPELT, SHUFFLED, NO_POOLED, NO_T5)
@@ -1358,7 +1358,7 @@ def asked_as(
         return misspell(prompt, name, seed) if max(map(len, name.split())) > 2 else None
     return shuffle(prompt, name, seed) if mode == SHUFFLED else prompt
 
-# %% ../nbs/91_emoji_flux.ipynb #3d35de2a
+# %% ../nbs/91_emoji_flux.ipynb #98dd573d
 def quality_questions(
     seeds: int = 3,  # pictures for each entity, style and relationship
     others: int = 1,  # pictures for each other concept
@@ -1381,7 +1381,7 @@ def quality_questions(
                     asked.append(Question(mode, prompt, seed, entry["name"], entry["kind"], sentence))
     return asked
 
-# %% ../nbs/91_emoji_flux.ipynb #c68e16d8
+# %% ../nbs/91_emoji_flux.ipynb #af858df9
 def draw_questions(
     pipe,  # a FluxPipeline
     asked: list[Question],  # what to draw
@@ -1403,7 +1403,7 @@ def draw_questions(
         pictures += decode(pipe, walk.latents[-1])
     return pictures
 
-# %% ../nbs/91_emoji_flux.ipynb #e60757d8
+# %% ../nbs/91_emoji_flux.ipynb #32c1f572
 def scene_questions(
     scene: Scene,  # what a render shows
     rng: random.Random,  # which cat
@@ -1449,7 +1449,7 @@ def reconstruction_psnr(
     errors = [np.square(a - b).mean() for a, b in pairs]
     return [10 * math.log10(255**2 / max(error, 1e-6)) for error in errors]
 
-# %% ../nbs/91_emoji_flux.ipynb #7219ec18
+# %% ../nbs/91_emoji_flux.ipynb #3f967225
 def concept_table(
     asked: list[Question],
     answers: list,  # from `metrics.answer_all`
@@ -1487,7 +1487,7 @@ def summary_table(
             "plain_of_same": round(sum(row["accuracy"] for row in same) / len(same), 4) if same else None}
     return summary
 
-# %% ../nbs/91_emoji_flux.ipynb #f5061159
+# %% ../nbs/91_emoji_flux.ipynb #0a1837fb
 def confusions(
     asked: list[Question],
     answers: list,  # from `metrics.answer_all`
@@ -1525,7 +1525,7 @@ def fingerprint(
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
-# %% ../nbs/91_emoji_flux.ipynb #9688a995
+# %% ../nbs/91_emoji_flux.ipynb #a8ac35fc
 def measure(
     weights: str | Path | None = None,  # a pipeline's folder; the embedded model without it
     judge: str | Path | None = None,  # a CLIP's folder; the embedded judge without it
@@ -1563,7 +1563,7 @@ def measure(
     _write_sheet(out, asked, pictures)
     return record
 
-# %% ../nbs/91_emoji_flux.ipynb #b7b1b064
+# %% ../nbs/91_emoji_flux.ipynb #d38ac74b
 def _plain_only(asked: list[Question], answers: list) -> tuple[list, list]:
     "The questions in plain words and their answers."
     chosen = [row for row, question in enumerate(asked) if question.group == PLAIN]
@@ -1603,7 +1603,7 @@ def _write_quality(out: Path, record: dict, rows: list[dict]) -> None:
         writer.writeheader()
         writer.writerows(rows)
 
-# %% ../nbs/91_emoji_flux.ipynb #88570cf0
+# %% ../nbs/91_emoji_flux.ipynb #2f59df02
 Stages = Literal["tokenizers", "vae", "text", "latents", "flux", "judge", "assemble", "measure", "card",
                  "all"]
 
@@ -1637,7 +1637,7 @@ class Command:
     dtype: str | None = None
     """For `measure`: float32 or bfloat16."""
 
-# %% ../nbs/91_emoji_flux.ipynb #25e8b948
+# %% ../nbs/91_emoji_flux.ipynb #4c916cbe
 def _measure(command: Command, device: str, words: list[str]) -> None:
     "The stages that read weights: `measure` and `card`."
     results = _data_folder() if command.out == Command.out else command.out
@@ -1689,6 +1689,6 @@ def main(
         return 2
     return 0
 
-# %% ../nbs/91_emoji_flux.ipynb #ada0b50b
+# %% ../nbs/91_emoji_flux.ipynb #d940c2f8
 if __name__ == "__main__" and __spec__ is not None:  # run by `python -m`, not inside a notebook
     sys.exit(main())
