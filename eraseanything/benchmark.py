@@ -457,7 +457,7 @@ def misses(rows: list[dict]) -> dict[str, dict[str, float]]:  # concept -> metri
                 found[concept][metric] = value
     return dict(found)
 
-# %% ../nbs/09b_robustness.ipynb #feebeba6
+# %% ../nbs/09b_robustness.ipynb #3a70ad6b
 import json
 from itertools import cycle, islice
 
@@ -468,7 +468,7 @@ from .concepts import fill
 from .flux import load_pipeline, sample
 from .metrics import Judge, Question, answer_all, clip_accuracy, entry_of, prompts_of, questions
 
-# %% ../nbs/09b_robustness.ipynb #b778016e
+# %% ../nbs/09b_robustness.ipynb #9c3f1e87
 WORK = {}  # kind of run -> function of (what is wanted, folder)
 
 
@@ -505,7 +505,7 @@ def answers_of(job: Job) -> list[dict]:
     "What a run of `main` found."
     return json.loads((job.folder / job.result).read_text(encoding="utf-8"))["answers"]
 
-# %% ../nbs/09b_robustness.ipynb #69ef79ac
+# %% ../nbs/09b_robustness.ipynb #563a5e53
 FIG10 = ("airplane", "ball", "building", "shoes", "tower")
 ZEROING = "columns zeroed"
 FIRST_SEED = 2_000_000  # apart from the seeds of training and of scoring
@@ -538,7 +538,7 @@ def attack_rates(
 
 WORK["attacks"] = attack_rates
 
-# %% ../nbs/09b_robustness.ipynb #7d488d1d
+# %% ../nbs/09b_robustness.ipynb #5cafa656
 def fig10(
     plan: Plan = Plan(),
 ) -> Outcome:
@@ -596,7 +596,7 @@ def rates_table(
         lines.append(f"{title:18}" + "".join(f"{cell:>16}" for cell in cells))
     return "\n".join(lines)
 
-# %% ../nbs/09b_robustness.ipynb #c7c76f01
+# %% ../nbs/09b_robustness.ipynb #6b80578e
 LOSSES = {**VARIANTS, "attn+rsc": "attn rsc", "attn+lora+rsc": "attn lora rsc"}
 KINDS = {kind: kind for kind in ("entity", "style", "relationship", "object", "member", "character")}
 KINDS |= {"unsafe": "unsafe", "celebrity": "celebrity", "abstraction": "style"}
@@ -611,7 +611,7 @@ def only(
     kept = {name: weight if name in losses.split() else 0.0 for name, weight in weights.items()}
     return replace(config, weights=Weights(**kept))
 
-# %% ../nbs/09b_robustness.ipynb #9a657316
+# %% ../nbs/09b_robustness.ipynb #52aae935
 WAYS = {
     "alternating": {"update": "alternating"},
     "joint": {"update": "joint"},
@@ -648,7 +648,7 @@ def watch_training(
 
 WORK["watch"] = watch_training
 
-# %% ../nbs/09b_robustness.ipynb #870044cb
+# %% ../nbs/09b_robustness.ipynb #9c71fc42
 def ablation(
     plan: Plan = Plan(),
 ) -> Outcome:
@@ -704,7 +704,7 @@ def losses_sheet(
         erasure.remove()
     return comparison(rows, prompts)
 
-# %% ../nbs/09b_robustness.ipynb #651bd9c9
+# %% ../nbs/09b_robustness.ipynb #f6603cec
 def losses_table(
     rows: list[dict],
     paper: list[dict] = (),  # Table 4
