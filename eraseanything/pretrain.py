@@ -1006,7 +1006,7 @@ class JudgeConfig:
     batch: int = 64
     lr: float = 1e-3
     warm: int = 150
-    nothing: float = 0.08  # share of pictures that show nothing
+    nothing: float = 0.12  # share of pictures that show nothing
     seed: int = 12345
 
 
@@ -1052,13 +1052,41 @@ def _cloud(rng: random.Random, ground: np.ndarray) -> np.ndarray:
     return ground * (1 - weight) + weight * np.clip(smooth, -1, 1)
 
 
+def _smooth(rng: random.Random, planes: int, knots: int) -> torch.Tensor:  # [1, planes, h, w]
+    "Random hills and valleys, about 1 high, `knots` of them along a side."
+    drawn = np.random.default_rng(rng.getrandbits(32)).normal(0, 1, (1, planes, knots, knots))
+    size = SAMPLING.height, SAMPLING.width
+    return F.interpolate(torch.from_numpy(drawn.astype(np.float32)), size, mode="bicubic", align_corners=True)
+
+
+def _melted(rng: random.Random, things: int = 4) -> np.ndarray:
+    "Pieces of several things run together into one shape that is none of them."
+    background = rng.choice(list(BACKGROUNDS))
+    scenes = [replace(random_scene(rng, 0, 0, 0), background=background) for _ in range(things)]
+    pictures = np.stack([np.asarray(render(scene), np.float32) / 127.5 - 1 for scene in scenes])
+    share = (6 * _smooth(rng, things, rng.choice((5, 6, 7)))).softmax(1)[0, :, None]
+    mixed = (share * torch.from_numpy(pictures).permute(0, 3, 1, 2)).sum(0, keepdim=True)
+    straight = torch.eye(2, 3)[None]
+    grid = F.affine_grid(straight, list(mixed.shape), align_corners=False)
+    moved = grid + rng.uniform(0.08, 0.2) * _smooth(rng, 2, rng.choice((5, 8))).permute(0, 2, 3, 1)
+    warped = F.grid_sample(mixed, moved, padding_mode="border", align_corners=False)[0].permute(1, 2, 0)
+    image = Image.fromarray(((warped.numpy() + 1) * 127.5).clip(0, 255).astype(np.uint8))
+    return np.asarray(image.filter(ImageFilter.GaussianBlur(rng.uniform(0.5, 2.0))), np.float32) / 127.5 - 1
+
+
 def nothing_picture(
     rng: random.Random,
 ) -> np.ndarray:  # (h, w, 3), -1 to 1
     "A picture in which nothing can be recognised."
-    ground = np.array(BACKGROUNDS[rng.choice(list(BACKGROUNDS))], np.float32) / 127.5 - 1
-    kind, plain = rng.random(), np.broadcast_to(ground, (SAMPLING.height, SAMPLING.width, 3))
-    x = plain if kind < 0.3 else _scrambled(rng) if kind < 0.65 else _cloud(rng, ground)
+    kind = rng.random()
+    if kind < 0.5:
+        x = _melted(rng)
+    elif kind < 0.7:
+        x = _scrambled(rng)
+    else:
+        ground = np.array(BACKGROUNDS[rng.choice(list(BACKGROUNDS))], np.float32) / 127.5 - 1
+        plain = np.broadcast_to(ground, (SAMPLING.height, SAMPLING.width, 3))
+        x = plain if kind < 0.85 else _cloud(rng, ground)
     grain = np.random.default_rng(rng.getrandbits(32)).normal(0, 0.03, x.shape)
     return np.clip(x + grain, -1, 1).astype(np.float32)
 
@@ -1210,11 +1238,15 @@ def train_judge(
     device: str = "cpu",
     resume: bool = False,
     report: Callable[[str], None] | None = print,
+    start: Path | None = None,  # a judge to go on from; from nothing without it
 ) -> list[dict]:  # the losses
     "Train the judge and write it as any CLIP is written."
-    from transformers import CLIPImageProcessor, CLIPProcessor
+    from transformers import CLIPImageProcessor, CLIPModel, CLIPProcessor
     tokenizer, _ = load_tokenizers(out)
     stage = judge_stage(config, tokenizer, device)
+    if start and not resume:
+        known = CLIPModel.from_pretrained(start).state_dict()
+        stage.modules["learner"].clip.load_state_dict(known)
     log = run_stage(stage, out, resume, report=report)
     stage.modules["learner"].clip.to("cpu").save_pretrained(out / "judge")
     size = {"height": SAMPLING.height, "width": SAMPLING.width}
