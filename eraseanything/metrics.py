@@ -5,14 +5,15 @@
 # %% auto #0
 __all__ = ['BESIDE', 'NOTHING', 'judge_folder', 'Judge', 'interval', 'kept_share', 'Question', 'prompts_of', 'entry_of',
            'other_prompts', 'rest_prompts', 'questions', 'Answer', 'answer_all', 'clip_accuracy', 'seen_names',
-           'summarise', 'score_erasure']
+           'summarise', 'frozen_digest', 'base_key', 'remembered', 'score_erasure']
 
 # %% ../nbs/08_metrics.ipynb #a7462834
+import hashlib
 import json
 import random
 import time
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
 from statistics import mean
@@ -22,9 +23,10 @@ from PIL import Image
 
 # %% ../nbs/08_metrics.ipynb #796b624f
 from .attacks import attacked_prompts, wilson_interval
-from .bilevel import EraseConfig, concept_for, loaded_adapters, peak_memory_mb, without_adapters
+from .bilevel import EraseConfig, concept_for, loaded_adapters, peak_memory_mb, whole
+from .bilevel import without_adapters
 from .concepts import TEMPLATES, fill, find_concept, preserve_prompts, without, world_concepts
-from .flux import InputError, sample
+from .flux import InputError, sample, sampling_of
 
 # %% ../nbs/08_metrics.ipynb #1cbc298c
 def judge_folder() -> Path:  # inside the package
@@ -315,6 +317,59 @@ def summarise(
     scores["count"] = {name: part["count"] for name, part in {**parts, **asr}.items()}
     return scores
 
+# %% ../nbs/08_metrics.ipynb #b0a50002
+def frozen_digest(
+    network: torch.nn.Module,
+    each: int = 256,  # values of every tensor that count
+) -> str:  # the same with adapters and without
+    "A digest of a network's own weights."
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        if "lora_" not in name:
+            digest.update(f"{name.replace('.base_layer', '')} {tuple(tensor.shape)} {tensor.dtype}".encode())
+            if tensor.device.type != "meta":
+                some = tensor.detach().flatten()[:: max(1, tensor.numel() // each)]
+                digest.update(some.cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def base_key(
+    pipe,  # a FluxPipeline
+    judge: Judge,
+    asked: list[Question],
+    **more,  # what else decides the answers
+) -> str:
+    "A digest of all that decides what the untouched model answers."
+    parts = (pipe.transformer, pipe.text_encoder, pipe.text_encoder_2, pipe.vae, judge.model)
+    about = {
+        "weights": [frozen_digest(part) for part in parts],
+        "sampling": [asdict(sampling_of(pipe)), dict(pipe.scheduler.config), pipe.device.type],
+        "questions": [asdict(question) | {"seen": None} for question in asked],
+        "world": world_concepts(),
+        **more,
+    }
+    return hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+# %% ../nbs/08_metrics.ipynb #b0a50004
+def remembered(
+    path: Path | None,  # JSON; nothing is kept without it
+    count: int,  # how many answers there must be
+    ask,  # function that gives them
+) -> list[Answer]:
+    "Answers from a file, or asked for and written there."
+    if path is None:
+        return ask()
+    try:
+        answers = [Answer(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
+    except (OSError, ValueError, TypeError):
+        answers = []
+    if len(answers) != count:
+        answers = ask()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole(path) as part:
+            part.write_text(json.dumps([asdict(answer) for answer in answers]) + "\n", encoding="utf-8")
+    return answers
+
 # %% ../nbs/08_metrics.ipynb #6a896d02
 def score_erasure(
     pipe,  # a FluxPipeline whose transformer carries the erasure's adapter
@@ -327,6 +382,7 @@ def score_erasure(
     steps: int | None = None,  # sampling steps; the model's own without it
     batch_size: int = 16,
     progress: bool = True,
+    base_cache: str | Path | None = None,  # folder with what untouched models answered
 ) -> dict:  # what scores.json holds
     "Score an erasure against the untouched model, on the same prompts and seeds."
     start = time.time()
@@ -341,9 +397,11 @@ def score_erasure(
         images = sample(pipe, prompts, numbers, steps=steps, batch_size=batch_size, progress=progress)
         return answer_all(judge, images, asked)
 
-    erased = run()
+    erased, kept_at = run(), None
+    if base_cache:
+        kept_at = Path(base_cache) / f"{base_key(pipe, judge, asked, steps=steps, batch_size=batch_size)}.json"
     with without_adapters(pipe.transformer):
-        base = run()
+        base = remembered(kept_at, len(asked), run)
     rows = [row for row, question in enumerate(asked) if question.group == "irrelevant"]
     kept = kept_share([erased[row].hit for row in rows], [base[row].hit for row in rows],
                       [asked[row].answer for row in rows])
