@@ -226,7 +226,8 @@ def erasure_job(
     settings = config_to_dict(replace(config, seed=seed))
     wanted = plan.wanted(method=method, concept=concept, settings=settings)
     options = {"out": folder, "config": folder / "run.json", "model": plan.model, "judge": plan.judge,
-               "score-seeds": plan.score_seeds, "score-steps": plan.score_steps, **plan.loading}
+               "score-seeds": plan.score_seeds, "score-steps": plan.score_steps,
+               "base-cache": plan.out / "base", **plan.loading}
     words = [word for name, value in options.items() if value is not None for word in (f"--{name}", value)]
     command = command_for("eraseanything.cli", "erase", concept, "--overwrite", *words)
     return Job(folder, wanted, command, steps=config.steps)

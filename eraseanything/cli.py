@@ -192,6 +192,7 @@ class Erase:
     score: tyro.conf.FlagCreatePairsOff[bool] = True  # score the erasure and the untouched model
     score_seeds: int = 3  # pictures for each wording when scoring
     score_steps: int | None = None  # Euler steps of those pictures; as many as suit the model without it
+    base_cache: Path | None = None  # folder that remembers what untouched models drew; a benchmark shares one
     resume: tyro.conf.FlagCreatePairsOff[bool] = False  # go on from the last checkpoint in --out
     checkpoint_every: int = 0  # write a checkpoint every so many iterations; 0 writes none
     overwrite: tyro.conf.FlagCreatePairsOff[bool] = False  # use --out even if it is not empty
@@ -228,7 +229,8 @@ class Erase:
         print(f"LoRA, settings, log and picture: {out}")
         if judge:
             scores = score_erasure(pipe, concept, judge, seeds=self.score_seeds, attacks=ATTACKS,
-                                   seen=seen_names(concept, config), steps=self.score_steps)
+                                   seen=seen_names(concept, config), steps=self.score_steps,
+                                   base_cache=self.base_cache)
             scores |= {"seconds": round(erasure.seconds + scores["seconds"], 1),
                        "seconds_erasing": round(erasure.seconds, 1)}
             with whole(out / "scores.json") as path:
