@@ -618,6 +618,7 @@ WAYS = {
     "joint": {"update": "joint"},
     "constant rates": {"schedule": "constant"},
     "adaptive": {"update": "adaptive"},
+    "only on its own way": {"null_places": 0.0},
 }
 
 

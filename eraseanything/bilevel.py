@@ -43,7 +43,7 @@ class EraseConfig:
     rsc_form: str = "text"  # sign of Eq. 5: "text" or "printed"
     batch_size: int = 4  # bank items per loss and step (paper: 1)
     guidance_scale: float | None = None  # of every forward; None: the one the model is sampled with
-    trajectories: int = 24  # of the base model for the concept, in the bank
+    trajectories: int = 32  # of the base model for the concept, in the bank
     trajectory_steps: int | None = None  # Euler steps of each; None: as many as the model is sampled with
     null_places: float = 0.5  # share of places on the way without the concept, not on the way to it (paper: 0)
     shuffled: float = 0.5  # share of concept prompts with shuffled words (Section 4.2)
