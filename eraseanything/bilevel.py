@@ -36,7 +36,7 @@ class EraseConfig:
     lr_erase: float = 1e-3  # lower level, the paper's alpha_low
     lr_preserve: float = 5e-4  # upper level, the paper's alpha_up
     weights: Weights = Weights()  # of the four losses
-    eta: float = 1.0  # negative guidance in Eq. 2
+    eta: float = 2.0  # negative guidance in Eq. 2 (paper: 1)
     null: str = "rest"  # Eq. 2 falls back on the "rest" of the sentence, or on the "empty" prompt (paper)
     tau: float = 0.07  # temperature in Eq. 5
     irrelevant: int = 3  # K in Eq. 5
