@@ -4,8 +4,8 @@
     python tools/check.py library tokens   # those whose name contains one of these words
 
 Each check works on copies in a temporary folder and only compares: it needs no clean git tree and repairs
-nothing. What to do about a difference is said in its message. No check may use the network. Two need a browser and
-are skipped where there is none.
+nothing. What to do about a difference is said in its message. No check may use the network. Three need a browser
+and are skipped where there is none.
 """
 import filecmp
 import os
@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 import yaml
-from browser import find_chromium, lab_faults, site_faults
+from browser import find_chromium, lab_faults, site_faults, study_faults
 from readme import readme
 from website import build, chapters, link_faults
 
@@ -134,6 +134,13 @@ def check_lab(folder: Path) -> None:
         raise Failure("\n".join(f"{SLIDERS}: {fault}" for fault in faults))
 
 
+def check_study(folder: Path) -> None:
+    "Two participants answer a study in a browser, with a reload; the report says what they clicked."
+    faults = study_faults(folder, browser_executable(), ENVIRONMENT)
+    if faults:
+        raise Failure("\n".join(faults))
+
+
 def check_wheel(folder: Path) -> None:
     "The wheel, installed away from the checkout, samples and erases without a network."
     (folder / "source").mkdir()
@@ -174,6 +181,7 @@ def main(words: list[str]) -> int:
         "website builds, links lead somewhere": check_site,
         "website in a browser": check_site_in_browser,
         "notebooks in JupyterLab": check_lab,
+        "user study in a browser": check_study,
         **{f"notebook {path.name}": notebook_check(path) for path in NOTEBOOKS},
         "wheel works offline": check_wheel,
     }
