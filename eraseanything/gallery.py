@@ -255,7 +255,7 @@ def run_html(
     said, scores = html.escape, run["scores"]
     parts = {"Before and after": pictures_html(run)}
     if scores:
-        judge = f"Ring: before. Dot: after. {scores['seeds']} pictures for each wording, seen by {scores['judge']}."
+        judge = f"Ring: before. Dot: after. {scores['seeds']} pictures a wording, seen by {scores['judge']}."
         parts["Scores"] = scores_html(scores) + f'<p class="dim">{said(judge)}</p>'
     curves = curves_html(run["log"])
     parts |= {"Losses": f'<div class="curves">{curves}</div>' if curves else "", "Attention": attention}

@@ -154,12 +154,14 @@ def read_study(
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(f"There is no study in {folder} ({error}): make one with `make_study`.") from None
     for item in study.items:
-        if item.dimension not in DIMENSIONS or set(item.pictures) != set(study.methods):
+        sizes = {len(item.prompts), *map(len, item.pictures.values())}
+        known = item.dimension in DIMENSIONS and set(item.pictures) == set(study.methods)
+        if not known or sizes != {len(item.seeds)}:
             raise InputError(f"{folder}/study.json is damaged: an item of {item.dimension} lacks pictures.")
         for names in item.pictures.values():
             for name in names:
-                path = folder / "pictures" / name
-                if not PICTURE.fullmatch(name) or path.is_symlink() or not path.is_file():
+                path = folder / "pictures" / str(name)
+                if not PICTURE.fullmatch(str(name)) or path.is_symlink() or not path.is_file():
                     raise InputError(f"{path} is no picture of this study: only pictures/12345.png are.")
     return study
 
@@ -490,8 +492,8 @@ def study_table(
     alphas = ["-" if agreed[name] is None else f"{agreed[name]:.2f}" for name in agreed]
     lines.append(f"{'agreement (alpha)':20}" + "".join(f"{alpha:>18}" for alpha in alphas))
     people = len({row["participant"] for row in rows})
-    lines.append(f"{len(rows)} scores by {people} participant{'s' * (people > 1)}; intervals: 95%, over both "
-                 "participants and items.")
+    lines.append(f"{len(rows)} score{'s' * (len(rows) > 1)} by {people} participant{'s' * (people > 1)}; "
+                 "intervals: 95%, over both participants and items.")
     return "\n".join(lines)
 
 # %% ../nbs/11a_answers.ipynb #835bfa91

@@ -1,11 +1,14 @@
-"""What only a browser can tell: whether the website can be read, and whether a notebook works in JupyterLab.
+"""What only a browser can tell: whether the website can be read, whether a notebook works in JupyterLab, and whether
+people can answer a user study.
 
     python tools/browser.py _docs                     # look at a site that is built
     python tools/browser.py nbs/02b_heat_maps.ipynb   # run a notebook in JupyterLab and move its slider
+    python tools/browser.py study                     # two people answer a small study
 
 Playwright drives a Chromium that is installed already: `chromium`, `google-chrome` or a relative on PATH, or the
 one that the variable CHROMIUM names. Everything happens on 127.0.0.1.
 """
+import csv
 import functools
 import http.server
 import json
@@ -225,12 +228,126 @@ def lab_faults(notebook: Path, executable: str, environment: dict[str, str]) -> 
     return errors + faults
 
 
+# A study of two methods that draw nothing but a colour, so that making it takes no time.
+TOY_STUDY = """
+import sys
+from PIL import Image
+from eraseanything.concepts import Concept
+from eraseanything.study import make_study
+paint = lambda level: lambda concept, prompts, seeds: [Image.new("RGB", (96, 96), (level, 90, 90)) for _ in seeds]
+cat = Concept("cat", mid=["dog"], no_relation=["car", "house"])
+make_study(sys.argv[1], [cat], {"ours": paint(40), "rival": paint(200)})
+"""
+
+
+@contextmanager
+def study_server(folder: Path, environment: dict[str, str]):
+    "The links of two participants, served by the command that an organiser uses."
+    command = [sys.executable, "-c", "from eraseanything.cli import main; raise SystemExit(main())", "study", "serve",
+               str(folder), "--people", "2", "--port", "0"]
+    server = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    try:
+        lines = [server.stdout.readline().split() for _ in range(2)]
+        if not all(lines):
+            raise RuntimeError("eraseanything study serve did not start")
+        yield {line[0]: line[1] for line in lines}
+    finally:
+        server.kill()  # as hard as can be: every answer must be on the disk already
+        server.wait(30)
+        server.stdout.close()
+
+
+def click_page(page, score_of) -> list[tuple[str, int]]:
+    "Give every set of the open page a score; gives what was clicked: the address of the set's first picture, score."
+    clicked = []
+    for number in range(page.locator(".set").count()):
+        one = page.locator(".set").nth(number)
+        picture, score = one.locator("img").first.get_attribute("src"), score_of(number)
+        one.get_by_role("button", name=str(score), exact=True).click()
+        page.wait_for_selector(f"#set{number + 1} button.chosen")
+        clicked.append((picture, score))
+    return clicked
+
+
+def answer_study(page, link: str, score_of, reload_at: int) -> list[tuple[str, int]]:
+    "Answer a whole study as a person would, with one reload; gives what was clicked."
+    clicked, pages = [], 0
+    page.goto(link)
+    page.get_by_role("link", name="Start at page 1").click()
+    while True:
+        page.wait_for_selector(".set")
+        clicked += click_page(page, lambda number: score_of(pages, number))
+        if pages == reload_at:
+            chosen = page.locator("button.chosen").all_inner_texts()
+            page.reload()
+            if page.locator("button.chosen").all_inner_texts() != chosen:
+                raise RuntimeError("after a reload the page shows other scores")
+        finish = page.get_by_role("link", name="Finish")
+        last = bool(finish.count())
+        (finish if last else page.get_by_role("link", name="Next", exact=True)).click()
+        pages += 1
+        if last:
+            page.get_by_role("heading", name="Thank you").wait_for()
+            return clicked
+
+
+# What is wrong with a page of the study, as sentences.
+STUDY_FAULTS = """() => {
+  const faults = [];
+  for (const picture of document.images)
+    if (!picture.complete || !picture.naturalWidth) faults.push(`the picture ${picture.alt} is not there`);
+  if (document.documentElement.scrollWidth > innerWidth) faults.push("the page is wider than the screen");
+  for (const button of document.querySelectorAll("button"))
+    if (button.getBoundingClientRect().height < 36) { faults.push("a button is too small for a thumb"); break; }
+  return faults;
+}"""
+
+
+def clicked_rows(folder: Path, name: str, link: str, clicked: list[tuple[str, int]]) -> set[tuple]:
+    "What was clicked as the report should have it: participant, item, method, score."
+    from eraseanything.study import pages_for, read_study
+    study, rows = read_study(folder), set()
+    pages = pages_for(study, name)
+    for address, score in clicked:
+        page, place, _ = address.rpartition(link.rpartition("/")[2] + "/")[2].split("/")
+        shown = pages[int(page) - 1]
+        rows.add((name, str(shown.item), study.methods[shown.methods[int(place) - 1]], str(score)))
+    return rows
+
+
+def study_faults(work: Path, executable: str, environment: dict[str, str]) -> list[str]:
+    "What is wrong when two participants, one at a desk and one with a phone, answer a study at the same time."
+    folder, faults, wanted = work / "study", [], set()
+    subprocess.run([sys.executable, "-c", TOY_STUDY, str(folder)], env=environment, check=True)
+    with study_server(folder, environment) as links, chromium(executable) as browser:
+        for n, ((name, link), screen) in enumerate(zip(links.items(), (DESK, PHONE))):
+            page = browser.new_context(viewport=screen).new_page()
+            heard = listen(page, link.rpartition("/")[0])
+            found = []
+            page.on("load", lambda page: found.extend(page.evaluate(STUDY_FAULTS)))
+            score = lambda where, number: 1 + (where + 2 * number + n) % 5
+            clicked = answer_study(page, link, score, reload_at=2)
+            faults += [f"{name}: {fault}" for fault in dict.fromkeys(heard + found)]
+            wanted |= clicked_rows(folder, name, link, clicked)
+    report = [sys.executable, "-c", "from eraseanything.cli import main; raise SystemExit(main())", "study", "report",
+              str(folder)]
+    subprocess.run(report, env=environment, check=True, stdout=subprocess.DEVNULL)
+    with open(folder / "answers.csv", newline="", encoding="utf-8") as file:
+        rows = {(row["participant"], row["item"], row["method"], row["score"]) for row in csv.DictReader(file)}
+    if rows != wanted:
+        faults.append(f"the report differs from what was clicked: {sorted(rows ^ wanted)[:4]}")
+    return faults
+
+
 def main(target: Path) -> int:
-    "Print what is wrong with a site's folder or a notebook."
+    "Print what is wrong with a site's folder, a notebook or the study."
     executable = find_chromium()
     if executable is None:
         sys.exit("no Chromium found: install one, or name it with the variable CHROMIUM")
-    if target.is_dir():
+    if target == Path("study"):
+        with tempfile.TemporaryDirectory() as work:
+            faults = study_faults(Path(work), executable, dict(os.environ))
+    elif target.is_dir():
         faults = site_faults(target, executable)
     else:
         faults = lab_faults(target.resolve(), executable, dict(os.environ))

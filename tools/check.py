@@ -4,7 +4,7 @@
     python tools/check.py library tokens   # those whose name contains one of these words
 
 Each check works on copies in a temporary folder and only compares: it needs no clean git tree and repairs
-nothing. What to do about a difference is said in its message. No check may use the network. Two need a browser and
+nothing. What to do about a difference is said in its message. No check may use the network. Three need a browser and
 are skipped where there is none. As many checks run at a time as there are processors, up to four; each then has
 one thread, which does more in all than one check after another on several.
 """
@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import yaml
-from browser import find_chromium, lab_faults, site_faults
+from browser import find_chromium, lab_faults, site_faults, study_faults
 from readme import readme
 from website import build, chapters, link_faults
 
@@ -139,6 +139,13 @@ def check_lab(folder: Path) -> None:
         raise Failure("\n".join(f"{SLIDERS}: {fault}" for fault in faults))
 
 
+def check_study(folder: Path) -> None:
+    "Two participants answer a study in a browser, with a reload; the report says what they clicked."
+    faults = study_faults(folder, browser_executable(), ENVIRONMENT)
+    if faults:
+        raise Failure("\n".join(faults))
+
+
 def check_wheel(folder: Path) -> None:
     "The wheel, installed away from the checkout, samples and erases without a network."
     (folder / "source").mkdir()
@@ -193,6 +200,7 @@ def main(words: list[str]) -> int:
         "website builds, links lead somewhere": check_site,
         "website in a browser": check_site_in_browser,
         "notebooks in JupyterLab": check_lab,
+        "user study in a browser": check_study,
         **{f"notebook {path.name}": notebook_check(path) for path in NOTEBOOKS},
         "wheel works offline": check_wheel,
     }
