@@ -237,6 +237,8 @@ def column_zeroing(
     phrases: Sequence[str], # whichever of them a prompt has, its columns are erased
     steps: int | None = None, # Euler steps; None asks the checkpoint
     batch_size: int = 16, # pictures at a time
+    renormalise: bool = False, # share the erased weight among the other keys?
+    blocks: str | list[int] = "all", # "dual", "single", "all", or block numbers
 ) -> Callable[[list[str], list[int]], list]: # (prompts, seeds) -> pictures
     "The model with the columns of these words erased, if it finds them."
     longest = sampling_of(pipe).max_sequence_length
@@ -250,7 +252,7 @@ def column_zeroing(
         for start in range(0, len(prompts), batch_size):
             part = slice(start, start + batch_size)
             where = [positions(prompt) for prompt in prompts[part]]
-            with erase_columns(pipe.transformer, where, blocks="all"):
+            with erase_columns(pipe.transformer, where, renormalise, blocks):
                 pictures += sample(pipe, prompts[part], seeds[part], steps=steps, progress=False)
         return pictures
 
