@@ -483,6 +483,8 @@ class Reproduce:
     what: tyro.conf.Positional[Literal[tuple(EXPERIMENTS)]]  # which
     source: _Source = field(default_factory=Source)
     judge: str | None = None  # a CLIP that scores: folder or hub id; for the embedded model its own
+    recogniser: str | None = None  # folder of a recognition network for table4; the judge without it
+    detector: str | None = None  # folder of a detector for table2; the judge without it
     concepts: str | None = None  # names with commas between; all of the experiment without it
     seeds: str = "0"  # of the erasures, with commas between
     score_seeds: int = 3  # pictures for each wording when scoring
@@ -501,7 +503,8 @@ class Reproduce:
         if not all(seed.isdecimal() for seed in _listed(self.seeds)):
             raise InputError(f"--seeds {self.seeds} is not understood: 0,1,2 would be right.")
         loading = {name: getattr(self.source, name) for name in ("dtype", "device", "offload", "quantize")}
-        return Plan(model=self.source.model, judge=self.judge, concepts=_listed(self.concepts or ""),
+        return Plan(model=self.source.model, judge=self.judge, recogniser=self.recogniser,
+                    detector=self.detector, concepts=_listed(self.concepts or ""),
                     seeds=tuple(map(int, _listed(self.seeds))), score_seeds=self.score_seeds,
                     score_steps=self.score_steps, prompts=self.prompts, config=self.settings.checked(),
                     loading={name: value for name, value in loading.items() if value}, jobs=self.jobs,
