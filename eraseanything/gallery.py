@@ -7,15 +7,14 @@ __all__ = ['LABELS', 'KEPT', 'LOSSES', 'LOOK', 'read_run', 'cut_sheet', 'data_ur
            'running_mean', 'curve_svg', 'curves_html', 'changed_settings', 'settings_html', 'attention_html',
            'run_html', 'overview_html', 'gallery', 'write_gallery']
 
-# %% ../nbs/11d_gallery.ipynb #6baf2739
+# %% ../nbs/11d_gallery.ipynb #038a0fe0
 import base64
 import html
 import json
-from dataclasses import fields
 from io import BytesIO
 from pathlib import Path
 
-from .bilevel import EraseConfig, comparison, config_from_dict, picture_prompts, whole
+from .bilevel import EraseConfig, comparison, config_to_dict, picture_prompts, whole
 from .concepts import Concept
 from .flux import InputError
 
@@ -28,7 +27,7 @@ def read_run(
     try:
         told = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         found = {"folder": folder, "told": told, "concept": Concept(**told["concept"])}
-        config_from_dict(told["settings"])
+        changed_settings(told["settings"])
         scores, log = folder / "scores.json", folder / "log.jsonl"
         found["scores"] = json.loads(scores.read_text(encoding="utf-8")) if scores.is_file() else {}
         found["log"] = [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
@@ -164,9 +163,8 @@ def changed_settings(
     settings: dict,  # of config.json
 ) -> dict:  # name -> value, where it is not the default's
     "What was not left at its default."
-    config, usual = config_from_dict(settings), EraseConfig()
-    values = {item.name: getattr(config, item.name) for item in fields(EraseConfig)}
-    return {name: value for name, value in values.items() if value != getattr(usual, name)}
+    usual = config_to_dict(EraseConfig())
+    return {name: value for name, value in settings.items() if name not in usual or value != usual[name]}
 
 
 def settings_html(
@@ -176,7 +174,8 @@ def settings_html(
     said = html.escape
     changed = changed_settings(told["settings"])
     listed = "".join(f"<code>{said(name)} = {said(str(value))}</code> " for name, value in changed.items())
-    about = {name: told.get(name) for name in ("model", "device", "dtype", "threads", "seconds", "peak_memory_mb")}
+    names = ("method", "model", "device", "dtype", "threads", "seconds", "peak_memory_mb")
+    about = {name: told.get(name) for name in names}
     line = said(" · ".join(f"{name.replace('_', ' ')} {value}" for name, value in about.items() if value))
     rest = {key: told[key] for key in told if key != "concept"}
     everything = said(json.dumps(rest, indent=1, ensure_ascii=False))
