@@ -13,7 +13,8 @@ import importlib
 # `import eraseanything` costs nothing and yet `from eraseanything import erase` works: these names are looked
 # up when they are first asked for, and only then is the chapter that defines them imported.
 _WHERE = {"load_pipeline": "flux", "sample": "flux", "InputError": "flux", "find_concept": "concepts",
-          "erase": "bilevel", "EraseConfig": "bilevel", "load_erasure": "bilevel", "score_erasure": "metrics"}
+          "erase": "bilevel", "EraseConfig": "bilevel", "load_erasure": "bilevel", "erase_with": "baselines",
+          "score_erasure": "metrics"}
 
 
 def __getattr__(name: str):
