@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from .baselines import OURS
 from .bilevel import EraseConfig, config_to_dict, versions, whole
 from .concepts import paper_concepts, world_concepts
 from .flux import EMBEDDED, InputError, embedded_folder
@@ -233,7 +234,7 @@ def erasure_job(
     "The run that erases one concept and scores it."
     folder = plan.out / what / slug(method) / slug(concept) / str(seed)
     settings = config_to_dict(replace(config, seed=seed))
-    wanted = plan.wanted(method=method, concept=concept, settings=settings)
+    wanted = plan.wanted(method=method, concept=concept, settings=settings, erasure={"method": OURS})
     options = {"out": folder, "config": folder / "run.json", "model": plan.model, "judge": plan.judge,
                "score-seeds": plan.score_seeds, "score-steps": plan.score_steps,
                "base-cache": plan.base or plan.out / "base", **plan.loading}

@@ -116,7 +116,7 @@ class Settings(EraseConfig):
 
 # %% ../nbs/12_cli.ipynb #a7c0e501
 def read_config(
-    path: Path,  # JSON: settings, or the config.json of a run
+    path: Path,  # JSON: settings, the config.json of a run, or the run.json of a benchmark
 ) -> tuple[dict, dict]:  # settings by name; method, scope and the method's own settings if it names them
     "What a file says about how to erase."
     try:
@@ -125,6 +125,7 @@ def read_config(
         raise InputError(f"--config {path} cannot be read as JSON: {error}.") from None
     if not isinstance(values, dict):
         raise InputError(f"--config {path} holds no settings: give an object such as {{\"steps\": 300}}.")
+    values |= values.pop("erasure", {})  # in a benchmark's run.json, where "method" is a row of a table
     told = {name: values.pop(name) for name in ("method", "scope", "own") if name in values}
     if told.get("method", OURS) not in (OURS, *METHODS) or told.get("scope", "paper") not in SCOPES:
         raise InputError(f"--config {path} is of an unknown method or scope: it was written by another version.")
