@@ -536,7 +536,8 @@ def build_bank(
     E, S = len(sentences), len(teacher.sigmas)
     told, kept_text, rest_text = text[:E], text[E:-E], text[-E:]
     seeds = list(range(config.seed * 1000, config.seed * 1000 + E + len(kept)))
-    with tqdm(total=E + E * S + len(kept), disable=not progress, desc="target bank", leave=False) as bar:
+    asked = E + E * S + len(kept) + config.rsc_points * (1 + config.irrelevant) * (config.weights.rsc > 0)
+    with tqdm(total=asked, disable=not progress, desc="target bank", leave=False) as bar:
         teacher.progress = bar.update
         with without_adapters(pipe.transformer):
             x, v_concept, v_null = concept_places(teacher, told, rest_text, seeds[:E])
