@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ENTITIES', 'CHARACTERS', 'UNSAFE', 'OBJECTS', 'HANDS', 'TECHNIQUES', 'STYLES', 'RELATIONSHIPS', 'BACKGROUNDS',
-           'MEMBERS', 'SPRITES', 'CATEGORY', 'SYNONYMS', 'ACTORS', 'PARTNERS', 'SECONDS', 'OPENINGS', 'LINKS',
+           'MEMBERS', 'SPRITES', 'CATEGORY', 'SYNONYMS', 'ACTORS', 'PARTNERS', 'SECONDS', 'PIXEL', 'OPENINGS', 'LINKS',
            'NEAR_KEYS', 'SUBJECTS', 'synonyms_of', 'artwork_folder', 'sprite', 'Thing', 'Scene', 'pair_scene',
            'apply_technique', 'render', 'masks', 'random_scene', 'Caption', 'caption', 'mistype', 'misspelt',
            'reordered', 'related', 'world_record']
@@ -260,6 +260,9 @@ def _pointillism(image: Image.Image) -> Image.Image:
     return out
 
 
+PIXEL = 8  # side of a block of pixel art: what one place of the latents covers, or no latents could say it
+
+
 def apply_technique(
     image: Image.Image,  # RGB
     technique: str,  # one of `TECHNIQUES`
@@ -267,7 +270,8 @@ def apply_technique(
 ) -> Image.Image:  # RGB, same size
     "Redraw the picture in a technique."
     if technique == "pixel art":
-        return image.resize((16, 16), Image.Resampling.BOX).resize(image.size, Image.Resampling.NEAREST)
+        coarse = [max(1, round(side / PIXEL)) for side in image.size]
+        return image.resize(coarse, Image.Resampling.BOX).resize(image.size, Image.Resampling.NEAREST)
     if technique == "sketch":
         return _between((250, 250, 250), (60, 60, 60), _edges(image))
     if technique == "blueprint":
