@@ -1256,7 +1256,8 @@ def train_judge(
     stage.modules["learner"].clip.to("cpu").save_pretrained(out / "judge")
     size = {"height": SAMPLING.height, "width": SAMPLING.width}
     processor = CLIPImageProcessor(size=size, do_center_crop=False, image_mean=[0.5] * 3, image_std=[0.5] * 3)
-    CLIPProcessor(processor, tokenizer).save_pretrained(out / "judge")
+    fresh, _ = load_tokenizers(out)  # one that was used would be saved with the length that it was used at
+    CLIPProcessor(processor, fresh).save_pretrained(out / "judge")
     return log
 
 # %% ../nbs/91_emoji_flux.ipynb #4d136d44
