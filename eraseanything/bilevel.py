@@ -1274,7 +1274,7 @@ def refuse_other(
     "Raise `InputError` for a LoRA of another architecture, by its own name if we know it."
     known = next((what for begin, what in FAMILIES.items() if re.match(begin, key)), None)
     what = known or "is for another architecture"
-    raise InputError(f"The LoRA {path} {what}: it names {key[:100]}, and a LoRA for this Flux would be right.")
+    raise InputError(f"The LoRA {path} {what} (it names {key[:100]}): one for this Flux would be right.")
 
 
 def read_lora(
