@@ -27,7 +27,7 @@ from .attacks import ATTACKS
 from .attention import heat_maps, plot_heat_maps
 from .baselines import METHODS, OURS, SCOPES, erase_with, start_config, told_config
 from .bilevel import CHECKPOINT, WEIGHTS, EraseConfig
-from .bilevel import config_from_dict, load_erasure, records_for, whole
+from .bilevel import config_from_dict, load_erasure, read_about, read_lora, records_for, whole
 from .concepts import find_concept
 from .flux import EMBEDDED, InputError, architecture, check_prompts, contact_sheet, load_pipeline
 from .flux import plot_architecture, sample
@@ -121,7 +121,7 @@ def read_config(
     "What a file says about how to erase."
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"--config {path} cannot be read as JSON: {error}.") from None
     if not isinstance(values, dict):
         raise InputError(f"--config {path} holds no settings: give an object such as {{\"steps\": 300}}.")
@@ -150,21 +150,8 @@ def check_fits(
     folder: Path,  # with a LoRA in it
 ) -> None:
     "An InputError unless every tensor of the LoRA belongs to a projection of this transformer."
-    from safetensors import SafetensorError, safe_open
-    modules = dict(transformer.named_modules())
-    try:
-        with safe_open(folder / WEIGHTS, framework="pt") as file:
-            shapes = {key: file.get_slice(key).get_shape() for key in file.keys()}
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"The LoRA at {folder} cannot be read: {error}.") from None
-    for key, shape in shapes.items():
-        name, _, part = key.removeprefix("transformer.").rpartition(".lora_")
-        if not part:
-            continue
-        layer = modules.get(name)
-        side, there = ("in_features", shape[1]) if part.startswith("A") else ("out_features", shape[0])
-        if getattr(layer, side, None) != there:
-            raise InputError(f"The LoRA at {folder} was made for another model: {key} fits nothing here.")
+    read_lora(transformer, folder / WEIGHTS)
+    read_about(folder)
 
 
 @dataclass(frozen=True)
