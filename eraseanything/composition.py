@@ -65,7 +65,7 @@ def paired(
         raise InputError(f"{where} is empty: the file of an erasure would be right.")
     return {name: (found["A"], found["B"]) for name, found in sorted(sides.items())}
 
-
+# %% ../nbs/10_composition.ipynb #10c0000a
 def read_lora(
     folder: str | Path,  # where `Erasure.save` wrote, or any folder with a LoRA for diffusers
 ) -> Lora:
@@ -83,11 +83,12 @@ def read_lora(
     except (OSError, SafetensorError, ValueError) as error:
         raise InputError(f"The LoRA at {folder} cannot be read: {error}.") from None
     if about.get("transformer.lora_alpha") != about.get("transformer.r"):
-        raise InputError(f"The LoRA at {folder} has a scale of its own: save it with lora_alpha equal to its rank.")
+        raise InputError(f"The LoRA at {folder} has a scale of its own: "
+                         "save it with lora_alpha equal to its rank.")
     name = told["concept"]["name"] if "concept" in told else path.parent.name
     return Lora(name, paired(tensors, str(folder)), path.parent, told)
 
-# %% ../nbs/10_composition.ipynb #10c0000d
+# %% ../nbs/10_composition.ipynb #10c0000f
 def check_together(
     loras: list[Lora],
     repeats: bool = False,  # the same may come twice
@@ -112,7 +113,7 @@ def check_together(
             raise InputError(f"{seen[digest]} and {lora.folder} are the same LoRA: name it once.")
         seen[digest] = lora.folder
 
-# %% ../nbs/10_composition.ipynb #10c00010
+# %% ../nbs/10_composition.ipynb #10c00012
 def weighted_sum(
     loras: list[Lora],
     weights: list[float],  # one for each
@@ -135,7 +136,7 @@ def sum_of(loras: list[Lora]) -> Factors:
     "The un-normalised sum: each with the weight 1."
     return weighted_sum(loras, [1.0] * len(loras))
 
-# %% ../nbs/10_composition.ipynb #10c00013
+# %% ../nbs/10_composition.ipynb #10c00015
 def size(
     A: Tensor,  # [r, in]
     B: Tensor,  # [out, r]
@@ -164,7 +165,7 @@ def cut(
         lost, total = lost + (error * before) ** 2, total + before**2
     return found, (lost / max(total, 1e-30)) ** 0.5
 
-# %% ../nbs/10_composition.ipynb #10c00018
+# %% ../nbs/10_composition.ipynb #10c0001a
 def write_combined(
     folder: str | Path,
     factors: Factors,  # all of one rank
@@ -317,7 +318,7 @@ def moments_of(
         for hook in hooks:
             hook.remove()
 
-
+# %% ../nbs/10b_fusion.ipynb #10b0000e
 @contextmanager
 def acting(
     transformer: torch.nn.Module,
@@ -331,14 +332,15 @@ def acting(
             return output + strength * (args[0] @ down.T) @ up.T
         return hook
 
-    hooks = [transformer.get_submodule(name).register_forward_hook(added(A, B)) for name, (A, B) in factors.items()]
+    hooks = [transformer.get_submodule(name).register_forward_hook(added(A, B))
+             for name, (A, B) in factors.items()]
     try:
         yield transformer
     finally:
         for hook in hooks:
             hook.remove()
 
-# %% ../nbs/10b_fusion.ipynb #10b0000e
+# %% ../nbs/10b_fusion.ipynb #10b00010
 def told_prompts(
     concept: Concept,
     count: int = 8,
@@ -346,7 +348,7 @@ def told_prompts(
 ) -> list[str]:
     "Prompts with the concept, every fourth by a synonym."
     rng, templates = random.Random(f"{concept.name} {seed}"), wordings(concept)
-    words = [rng.choice(concept.synonyms) if i % 4 == 3 and concept.synonyms else concept.name for i in range(count)]
+    words = [rng.choice(concept.synonyms or [concept.name]) if i % 4 == 3 else concept.name for i in range(count)]
     return [fill(templates[i % len(templates)], word) for i, word in enumerate(words)]
 
 
@@ -368,7 +370,7 @@ def kept_prompts(
     turns = max(map(len, by_word.values()), default=0)
     return [by_word[word][turn] for turn in range(turns) for word in words if turn < len(by_word[word])][:count]
 
-# %% ../nbs/10b_fusion.ipynb #10b00011
+# %% ../nbs/10b_fusion.ipynb #10b00013
 @dataclass(frozen=True)
 class FusionConfig:
     "How states are gathered and what they count."
@@ -386,7 +388,7 @@ class FusionConfig:
         if not 0 <= self.own <= 1 or not self.lam > 0 or not self.kept_scale >= 0:
             raise InputError("own is from 0 to 1, lam above 0, and kept_scale not negative.")
 
-
+# %% ../nbs/10b_fusion.ipynb #10b00015
 def gather(
     teacher: Teacher,
     prompts: list[str],
@@ -416,7 +418,7 @@ def told_moments(
         found = {name: torch.lerp(found.get(name, c), c, config.own) for name, c in there.items()}
     return found
 
-# %% ../nbs/10b_fusion.ipynb #10b00012
+# %% ../nbs/10b_fusion.ipynb #10b00016
 def fused(
     pipe,  # a FluxPipeline; its own adapters are off meanwhile
     loras: list[Lora],
@@ -465,7 +467,7 @@ class Gate:
         low, high = self.low.to(prompt_embeds.device), self.high.to(prompt_embeds.device)
         return ((self.scores(prompt_embeds) - low) / (high - low)).clamp(0, 1)
 
-
+# %% ../nbs/10c_gated.ipynb #10c10009
 class Marked(NamedTuple):
     "A prompt, the phrase in it that counts, and the number of the LoRA that it is for; -1 for none."
     prompt: str
@@ -486,14 +488,15 @@ def gate_prompts(
             words = [concept.name] * count + concept.synonyms * max(1, count // 4)
             words += [misspell(concept.name, concept.name, seed + i) for i in range(count // 3)]
             templates = wordings(concept)
-            found += [Marked(fill(templates[i % len(templates)], word), word, number) for i, word in enumerate(words)]
+            found += [Marked(fill(templates[i % len(templates)], word), word, number)
+                      for i, word in enumerate(words)]
             if concept.kind not in ("style", "relationship"):
                 plural = f"{concept.name}s"
                 found += [Marked(f"{many} {plural}", plural, number) for many in ("two", "many", "some")]
     still = kept_prompts(concepts_of(loras), kept, seed)
     return found + [Marked(prompt, word if find_phrase(prompt, word) else "", -1) for prompt, word in still]
 
-# %% ../nbs/10c_gated.ipynb #10c10009
+# %% ../nbs/10c_gated.ipynb #10c1000b
 def token_rows(
     teacher: Teacher,  # knows the tokenizer
     marked: list[Marked],
@@ -512,7 +515,7 @@ def token_rows(
     shares = torch.tensor([1.0] * count + [count / 2] * 2) / group.sum(0).clamp(min=1)
     return embeds.float().cpu()[use], group[:, :count], group @ shares
 
-
+# %% ../nbs/10c_gated.ipynb #10c1000d
 def learn_gate(
     pipe,  # a FluxPipeline
     loras: list[Lora],
@@ -536,7 +539,7 @@ def learn_gate(
     other = other.minimum(0.9 * own)
     return Gate(weight, other + 0.3 * (own - other), other + 0.7 * (own - other))
 
-# %% ../nbs/10c_gated.ipynb #10c1000f
+# %% ../nbs/10c_gated.ipynb #10c10013
 def stacked(
     loras: list[Lora],
 ) -> tuple[Factors, list[int]]:  # A [R, in], B [out, R], the same rows for every projection; how many of each LoRA
@@ -553,7 +556,7 @@ def stacked(
         found[name] = A, B
     return found, ranks
 
-# %% ../nbs/10c_gated.ipynb #10c10010
+# %% ../nbs/10c_gated.ipynb #10c10014
 class Gated:
     "LoRAs in a pipeline, each acting as far as the prompt is about what it erases."
 
@@ -588,19 +591,15 @@ class Gated:
             return output + (args[0] @ down.T * (self.strength * self._open[..., some]).to(output)) @ up.T
         return hook
 
-    def remove(self) -> None:
+    def remove(self, *_) -> None:
         "Leave the pipeline as it was."
         for hook in self._hooks:
             hook.remove()
         self._hooks = []
 
-    def __enter__(self) -> "Gated":
-        return self
+    __enter__, __exit__ = lambda self: self, remove  # for `with`
 
-    def __exit__(self, *_) -> None:
-        self.remove()
-
-# %% ../nbs/10c_gated.ipynb #10c10016
+# %% ../nbs/10c_gated.ipynb #10c1001a
 def save_gated(
     folder: str | Path,
     loras: list[Lora],
@@ -617,7 +616,7 @@ def save_gated(
         save_file(tensors, path, metadata={"format": "pt"})
     return describe_combined(folder, loras, "gated", {"rank": sum(ranks)})
 
-
+# %% ../nbs/10c_gated.ipynb #10c1001c
 def load_gated(
     pipe,  # a FluxPipeline; gets hooks, which `remove` of the result takes away
     folder: str | Path,  # where `save_gated` wrote
@@ -668,7 +667,8 @@ def joint_bank(
     kept = [prompt for prompt, _ in kept_prompts(concepts, config.preserve_prompts, config.seed)] or [""]
     kept += list(dict.fromkeys(s.rest for s in sentences if s.rest))
     text = encode(pipe, [s.prompt for s in sentences] + kept + [s.rest for s in sentences], teacher.sampling)
-    told, kept_text, rests = text[: len(sentences)], text[len(sentences) : -len(sentences)], text[-len(sentences) :]
+    count = len(sentences)
+    told, kept_text, rests = text[:count], text[count:-count], text[-count:]
     seeds = list(range(config.seed * 1000, config.seed * 1000 + len(sentences) + len(kept)))
     with without_adapters(pipe.transformer):
         places = concept_places(teacher, told, rests, seeds[: len(sentences)])
@@ -691,7 +691,8 @@ def refit(
     progress: bool = False,  # show bars
 ) -> Factors:
     "Fuse, and train what comes out on all concepts for a while."
-    start, concepts, transformer = cut(fused(pipe, loras, fusion, progress), rank)[0], concepts_of(loras), pipe.transformer
+    start, _ = cut(fused(pipe, loras, fusion, progress), rank)
+    concepts, transformer = concepts_of(loras), pipe.transformer
     config = replace(config, rank=len(next(iter(start.values()))[0]))
     bank, name, others = joint_bank(pipe, concepts, config), "joint_refit", active_adapters(transformer)
     with training(transformer, config, name, list(start)) as (parameters, probe):
@@ -805,7 +806,8 @@ def calibrate(
     if high is None:
         if keep is not None:
             return low  # the bound holds as far as was looked
-        raise InputError(f"No strength up to {low:g} brings Acc_e down to {acc_e:.0%}: train longer, or allow more.")
+        raise InputError(f"No strength up to {low:g} brings Acc_e down to {acc_e:.0%}: "
+                         "train longer, or allow more.")
     for _ in range(halvings):
         middle = (low + high) / 2
         low, high = (low, middle) if beyond(middle) else (middle, high)
@@ -962,8 +964,8 @@ def composed_rows(
         if len(rest) >= 10:
             found = [features_of(JudgeFeatures(judge), some) for some in (pictures[-len(rest):], before)]
             numbers["fid"] = [fid(*found)[name] for name in ("value", "low", "high")]
-    names = ("value", "low", "high")
-    return [tidy({**about, "metric": metric, **dict(zip(names, three))}) for metric, three in numbers.items() if three]
+    ends = {metric: dict(zip(("value", "low", "high"), three)) for metric, three in numbers.items() if three}
+    return [tidy({**about, "metric": metric, **three}) for metric, three in ends.items()]
 
 # %% ../nbs/10f_fig16.ipynb #10f0000e
 def fig16(
@@ -992,6 +994,9 @@ def fig16(
     return composed_outcome(plan, trained, jobs, asked, failed)
 
 
+EXPERIMENTS["fig16"] = fig16
+
+# %% ../nbs/10f_fig16.ipynb #10f00010
 def composed_outcome(
     plan: Plan,
     trained: list[Job],
@@ -1016,10 +1021,7 @@ def composed_outcome(
             figure.savefig(path, format="png")
     return Outcome(rows, failed, composition_table(rows))
 
-
-EXPERIMENTS["fig16"] = fig16
-
-# %% ../nbs/10f_fig16.ipynb #10f0000f
+# %% ../nbs/10f_fig16.ipynb #10f00011
 SHOWN_HERE = {"acc_e": "concepts still drawn", "kept_ir": "of the rest kept", "fid": "FID of the rest"}
 
 
@@ -1029,6 +1031,7 @@ def plot_composition(
     "A panel for each metric, a line for each way, against the number of concepts."
     import matplotlib.pyplot as plt
     hows = [how for how in dict.fromkeys(row["method"] for row in rows) if how != "none"]
+    counts = sorted({int(row["count"]) for row in rows})
     fig, axes = plt.subplots(1, 3, figsize=(10, 3), dpi=72)
     for ax, (metric, title) in zip(axes, SHOWN_HERE.items()):
         for number, how in enumerate(hows):
@@ -1039,7 +1042,7 @@ def plot_composition(
                 ax.plot(n, value, "o-", ms=3, lw=1.2, color=f"C{number}", label=how)
                 ax.fill_between(n, low, high, color=f"C{number}", alpha=0.07, lw=0)
         ax.set(xscale="log", xlabel="concepts at once")
-        ax.set_xticks(sorted({int(row["count"]) for row in rows}), [str(n) for n in sorted({int(row["count"]) for row in rows})])
+        ax.set_xticks(counts, [str(n) for n in counts])
         ax.minorticks_off()
         ax.set_title(title, fontsize=9)
         ax.tick_params(labelsize=7)
@@ -1048,7 +1051,7 @@ def plot_composition(
     plt.close(fig)
     return fig
 
-
+# %% ../nbs/10f_fig16.ipynb #10f00013
 def composition_table(
     rows: list[dict],
 ) -> str:  # lines of text
@@ -1058,8 +1061,10 @@ def composition_table(
     for how in dict.fromkeys(row["method"] for row in rows):
         cells = []
         for n in counts:
-            found = {row["metric"]: row["value"] for row in rows if row["method"] == how and int(row["count"]) == n}
+            own = [row for row in rows if row["method"] == how and int(row["count"]) == n]
+            found = {row["metric"]: row["value"] for row in own}
             stay = found.get("kept_ir", found.get("acc_ir"))
             cells.append(f"{found['acc_e']:.0%} / {stay:.0%}" if "acc_e" in found and stay is not None else "")
-        lines.append(f"{'untouched' if how == 'none' else how:18}" + "".join(f"{cell:>14}" for cell in cells).rstrip())
+        title = "untouched" if how == "none" else how
+        lines.append(f"{title:18}" + "".join(f"{cell:>14}" for cell in cells).rstrip())
     return "\n".join(lines)
