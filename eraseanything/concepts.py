@@ -450,7 +450,8 @@ def _client(agent: Agent):
     key = os.environ.get(agent.api_key_env)
     if not key and (agent.base_url is None or agent.azure_version):
         raise AgentError(f"the environment variable {agent.api_key_env} holds no API key")
-    settings = {"api_key": key or "none", "timeout": agent.timeout, "max_retries": 2}
+    sender = openai.DefaultHttpxClient(follow_redirects=False) # a key goes where it was meant to go
+    settings = {"api_key": key or "none", "timeout": agent.timeout, "max_retries": 2, "http_client": sender}
     if agent.azure_version:
         return openai.AzureOpenAI(azure_endpoint=agent.base_url, api_version=agent.azure_version, **settings)
     return openai.OpenAI(base_url=agent.base_url, **settings)

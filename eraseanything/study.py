@@ -781,7 +781,7 @@ def keep(
 ) -> None:
     "Keep an answer, then show the page again, at the next set that lacks one."
     length = request.headers.get("Content-Length", "")
-    if not length.isdecimal() or int(length) > 200:
+    if not length.isdecimal() or len(length) > 3 or int(length) > 200:  # a very long number is an error in itself
         return reply(request, 413, "An answer is shorter.")
     told = parse_qs(request.rfile.read(int(length)).decode("ascii", "replace"))
     place, score = (told.get(name, [""])[0] for name in ("set", "score"))

@@ -51,12 +51,12 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=30, help="of each kind, at least")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--out", type=Path, default=ROOT / "data" / "results")
-    asked, started = parser.parse_args(), time.monotonic()
+    asked, started, code = parser.parse_args(), time.monotonic(), code_version()
     with tempfile.TemporaryDirectory() as folder:
         rows = trials(asked.kills, asked.seed, Path(folder))
     print(kill_table(rows))
     command = f"python tools/kill_trial.py --kills {asked.kills} --seed {asked.seed}"
-    about = {"command": command, **code_version(), "versions": versions(), "cores": cores(),
+    about = {"command": command, **code, "versions": versions(), "cores": cores(),
              "settings": config_to_dict(SMALL), "seconds": round(time.monotonic() - started)}
     asked.out.mkdir(parents=True, exist_ok=True)
     with whole(asked.out / "trust.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
