@@ -1466,7 +1466,7 @@ def read_sweep(
     import yaml
     try:
         told = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise InputError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(told, dict):
         raise InputError(f"{path} holds no grid: begin with a line such as experiments: [table3].")
