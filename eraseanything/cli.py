@@ -1048,7 +1048,7 @@ import csv
 from .benchmark import code_version
 from .bilevel import versions
 from .composition import CALIBRATION_SEED, GATED, HOWS, UNSEEN_SEED, Dial, calibrate, check_together
-from .composition import combine, concepts_of, joint_questions, learn_gate, plot_strength, read_lora
+from .composition import combine, concepts_of, joint_questions, learn_gate, plot_strength, open_lora
 from .composition import save_gated, write_combined
 
 # %% ../nbs/12f_compose.ipynb #12f00005
@@ -1073,7 +1073,7 @@ class Combine:
             raise InputError("Gated adapters stay apart and have no common rank: leave --rank out.")
         out = self.out or Path("runs") / self.how
         check_out_folder(out, reuse=self.overwrite)
-        loras = [read_lora(folder) for folder in self.loras]
+        loras = [open_lora(folder) for folder in self.loras]
         check_together(loras)
         pipe = self.source.load()
         for lora in loras:
@@ -1088,7 +1088,7 @@ COMMANDS["combine"] = Combine
 def make_one(
     asked: Combine,
     pipe,  # a FluxPipeline that the LoRAs fit
-    loras: list,  # as `read_lora` gives them
+    loras: list,  # as `open_lora` gives them
     out: Path,
 ) -> str:  # what to print
     "Combine, write, and say what was done."
@@ -1127,7 +1127,7 @@ class Calibrate:
             raise InputError("--keep and --acc-e are from 0 to 1, --highest above 0 and at most 10.")
         if min(self.score_seeds, self.others, self.score_steps or 1) < 1 or not 0 <= self.halvings <= 10:
             raise InputError("--score-seeds, --others and --score-steps start at 1, --halvings is from 0 to 10.")
-        lora, out = read_lora(self.lora), self.out or self.lora / "calibration"
+        lora, out = open_lora(self.lora), self.out or self.lora / "calibration"
         if not concepts_of([lora]):
             raise InputError(f"What {self.lora} erases is not written there: its config.json is missing.")
         check_out_folder(out, reuse=True)
@@ -1144,7 +1144,7 @@ COMMANDS["calibrate"] = Calibrate
 def measure_strength(
     asked: Calibrate,
     pipe,  # a FluxPipeline that the LoRA fits
-    lora,  # as `read_lora` gives it
+    lora,  # as `open_lora` gives it
     judge,
     out: Path,
 ) -> str:  # what to print
