@@ -1363,6 +1363,8 @@ def unsafe_table(
 # %% ../nbs/09e_sweep.ipynb #09e00003
 from itertools import product
 
+from .files import read_yaml
+
 # %% ../nbs/09e_sweep.ipynb #09e00006
 @dataclass(frozen=True)
 class Sweep:
@@ -1463,11 +1465,7 @@ def read_sweep(
     path: Path,  # YAML
 ) -> Sweep:
     "Read and check a grid."
-    import yaml
-    try:
-        told = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}.") from None
+    told = read_yaml(path)
     if not isinstance(told, dict):
         raise InputError(f"{path} holds no grid: begin with a line such as experiments: [table3].")
     known = ("experiments", "concepts", "seeds", "settings", "methods", "options")

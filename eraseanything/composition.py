@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from .baselines import truncated
-from .bilevel import WEIGHTS, versions, whole, writable_folder
+from .bilevel import WEIGHTS, read_json, versions, writable_folder
 from .concepts import Concept
+from .files import read_tensors, sealed, whole
 from .flux import InputError
 
 # %% ../nbs/10_composition.ipynb #10c00007
@@ -70,22 +71,20 @@ def open_lora(
     folder: str | Path,  # where `Erasure.save` wrote, or any folder with a LoRA for diffusers
 ) -> Lora:
     "Read a LoRA without a model."
-    from safetensors import SafetensorError, safe_open
     path = Path(folder).expanduser() / WEIGHTS
     if not path.is_file():
         raise InputError(f"There is no {WEIGHTS} in {folder}: name the output folder of an erasure.")
+    tensors, metadata = read_tensors(path)
     try:
-        with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {}).get("lora_adapter_metadata", "{}"))
-            tensors = {key: file.get_tensor(key) for key in file.keys()}
-        config = path.with_name("config.json")
-        told = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
-    except (OSError, SafetensorError, ValueError) as error:
-        raise InputError(f"The LoRA at {folder} cannot be read: {error}.") from None
+        about = dict(json.loads(metadata.get("lora_adapter_metadata", "{}")))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise InputError(f"{path} says of its scale what cannot be read: {error}.") from None
+    told = read_json(path.with_name("config.json"))
     if about.get("transformer.lora_alpha") != about.get("transformer.r"):
         raise InputError(f"The LoRA at {folder} has a scale of its own: "
                          "save it with lora_alpha equal to its rank.")
-    name = told["concept"]["name"] if "concept" in told else path.parent.name
+    concept = told.get("concept")
+    name = str(concept["name"]) if isinstance(concept, dict) and "name" in concept else path.parent.name
     return Lora(name, paired(tensors, str(folder)), path.parent, told)
 
 # %% ../nbs/10_composition.ipynb #10c0000f
@@ -175,12 +174,11 @@ def write_combined(
     **more,  # settings of the way
 ) -> Path:
     "Write LoRA and config; the folder comes back."
-    from safetensors.torch import save_file
     folder = writable_folder(folder)
     tensors = {f"transformer.{name}.lora_{side}.weight": factor.to(torch.bfloat16).contiguous()
                for name, pair in factors.items() for side, factor in zip("AB", pair)}
     with whole(folder / WEIGHTS) as path:
-        save_file(tensors, path, metadata={"format": "pt"})
+        path.write_bytes(sealed(tensors, {"format": "pt"}))
     about = {"rank": len(next(iter(factors.values()))[0]), "lost": round(lost, 6), **more}
     return describe_combined(folder, loras, how, about)
 
@@ -444,6 +442,7 @@ def fused(
 from typing import NamedTuple
 
 from .attacks import misspell
+from .files import read_tensors, sealed, whole
 from .tokens import token_positions
 
 # %% ../nbs/10c_gated.ipynb #10c10004
@@ -606,14 +605,13 @@ def save_gated(
     gate: Gate,
 ) -> Path:
     "Write LoRAs, gate and config; the folder comes back."
-    from safetensors.torch import save_file
     (factors, ranks), folder = stacked(loras), writable_folder(folder)
     tensors = {f"{name}.{side}": factor.to(torch.bfloat16).contiguous()
                for name, pair in factors.items() for side, factor in zip("AB", pair)}
     tensors |= {"gate": gate.weight.contiguous(), "ranks": torch.tensor(ranks)}
     tensors |= {"low": gate.low.contiguous(), "high": gate.high.contiguous()}
     with whole(folder / GATED) as path:
-        save_file(tensors, path, metadata={"format": "pt"})
+        path.write_bytes(sealed(tensors, {"format": "pt"}))
     return describe_combined(folder, loras, "gated", {"rank": sum(ranks)})
 
 # %% ../nbs/10c_gated.ipynb #10c1001c
@@ -623,18 +621,16 @@ def load_gated(
     strength: float = 1.0,
 ) -> Gated:
     "Attach gated LoRAs to a pipeline."
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
     path = Path(folder).expanduser() / GATED
     if not path.is_file():
         raise InputError(f"There is no {GATED} in {folder}: name a folder made by combine --how gated.")
+    tensors, _ = read_tensors(path)
     try:
-        tensors = load_file(path)
         gate = Gate(*(tensors.pop(name) for name in ("gate", "low", "high")))
         ranks, names = tensors.pop("ranks").tolist(), sorted({key[:-2] for key in tensors})
         factors = {name: (tensors[f"{name}.A"].float(), tensors[f"{name}.B"].float()) for name in names}
-    except (OSError, SafetensorError, KeyError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from None
+    except KeyError as error:
+        raise InputError(f"{path} holds no gated LoRAs, {error} is missing: make it with combine --how gated.") from None
     layers = dict(pipe.transformer.named_modules())
     for name, (A, B) in factors.items():
         sides = [getattr(layers.get(name), side, None) for side in ("in_features", "out_features")]
