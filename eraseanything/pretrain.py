@@ -167,8 +167,9 @@ def save_checkpoint(
              "optimizers": [optimizer.state_dict() for optimizer in stage.optimizers]}
     tensors = {}
     told = json.dumps(taken_out(state, tensors))
+    own = {name: tensor.clone() for name, tensor in tensors.items()}  # some weights go by two names
     with whole(path) as draft:
-        draft.write_bytes(sealed(tensors, {"format": STATE, "state": told}))
+        draft.write_bytes(sealed(own, {"format": STATE, "state": told}))
 
 
 def restore(
