@@ -1060,6 +1060,10 @@ class Erasure:
             path.write_bytes(sealed(lora_weights(self.pipe.transformer, self.adapter), {"format": "pt"}))
         with whole(folder / "log.jsonl") as path:
             path.write_text("".join(json.dumps(line) + "\n" for line in self.log))
+        return self.save_about(folder, picture)
+
+    def save_about(self, folder: Path, picture: bool) -> Path:
+        "Write config and before/after picture, what every erasure has; the folder comes back."
         if picture:
             with whole(folder / "before_after.png") as path:
                 (self.picture or self.before_after()).save(path, format="PNG")

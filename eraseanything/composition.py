@@ -259,6 +259,7 @@ def merged(
 from contextlib import contextmanager
 import random
 
+from .baselines import inputs_told
 from .bilevel import EraseConfig, Teacher, without_adapters, wordings
 from .concepts import family, fill, preserve_prompts
 from .flux import encode
@@ -300,21 +301,15 @@ def moments_of(
     "Inside the block, a dictionary with the mean of c c^T over all that each layer has seen."
     found, counts = {}, defaultdict(int)
 
-    def watch(name):
-        def hook(layer, args):
-            c = args[0].detach().flatten(0, -2).float()
-            counts[name] += len(c)
-            share = len(c) / counts[name]
-            new = (c.T @ c / len(c)).double().cpu()
-            found[name] = new if share == 1 else torch.lerp(found[name], new, share)
-        return hook
+    def add(name: str, seen: Tensor) -> None:
+        c = seen.flatten(0, -2).float()
+        counts[name] += len(c)
+        share = len(c) / counts[name]
+        new = (c.T @ c / len(c)).double().cpu()
+        found[name] = new if share == 1 else torch.lerp(found[name], new, share)
 
-    hooks = [transformer.get_submodule(name).register_forward_pre_hook(watch(name)) for name in names]
-    try:
+    with inputs_told(transformer, names, add):
         yield found
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 # %% ../nbs/10b_fusion.ipynb #10b0000e
 @contextmanager
