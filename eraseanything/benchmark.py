@@ -1846,9 +1846,9 @@ def read_prompts(
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 at byte {error.start}: save it as UTF-8.") from None
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    names = columns_of(list(reader.fieldnames or []), path)
     seen, prompts, problems, number = defaultdict(list), [], [], 0
     try:
+        names = columns_of(list(reader.fieldnames or []), path)
         for number, row in enumerate(reader, start=1):
             found, told, drawable = check_prompt(row, names, number, seen, skip_empty)
             problems += [(number, problem) for problem in told]
