@@ -707,7 +707,7 @@ def on_paper(
     config: dict = FLUX_DEV,  # the configuration of a FluxTransformer2DModel
 ):  # a transformer with shapes but no weights
     "Build a transformer on the meta device: all shapes, no memory."
-    _flux_class()
+    _pipeline_class()
     from diffusers import FluxTransformer2DModel
     with torch.device("meta"):
         return FluxTransformer2DModel(**config)
