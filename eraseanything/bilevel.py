@@ -304,7 +304,7 @@ from .concepts import preserve_prompts, without
 from .flux import EMBEDDED, Text, embedded_folder, encode, image_ids
 from .flux import sampling_of, sigmas, trajectory, velocity
 from .losses import column_feature
-from .tokens import shuffle_words, token_positions
+from .tokens import places_of, shuffle_words
 
 # %% ../nbs/06a_bank.ipynb #ac8d5b81
 HEADS = ("a photo of", "a picture of", "an image of")
@@ -369,9 +369,8 @@ class Teacher:
         self.guidance = self.sampling.guidance_scale if asked is None else asked
 
     def span(self, sentence: Sentence) -> list[int]:
-        "T5 token positions of a sentence's phrase; an `InputError` if the model would not see it."
-        limit = self.sampling.max_sequence_length
-        return token_positions(self.pipe.tokenizer_2, sentence.prompt, sentence.phrase, limit)
+        "Places of a sentence's phrase among the text tokens; an `InputError` if the model would not see it."
+        return places_of(self.pipe, sentence.prompt, sentence.phrase, self.sampling)
 
     def batches(self, count: int):
         "Slices of at most `bank_batch` items, reported when done."
@@ -438,7 +437,7 @@ class TargetBank:
     "Everything the frozen model decides: prompts, places, and what it answers there."
 
     sentences: list[Sentence]  # the concept's
-    spans: list[list[int]]  # T5 token positions of each phrase
+    spans: list[list[int]]  # places of each phrase among the text tokens
     text: Text  # of the sentences, [E, T, D]
     sigmas: Tensor  # noise levels of the steps, [S]
     image_ids: Tensor  # [N, 3]
