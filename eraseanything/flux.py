@@ -1025,10 +1025,10 @@ def sensitivity(
                          "seed": seed, "change": picture_distance([one], [other])})
     return rows
 
-# %% ../nbs/00e_families.ipynb #783c7c2f
+# %% ../nbs/00e_families.ipynb #09450d13
 from dataclasses import asdict
 
-# %% ../nbs/00e_families.ipynb #3a0d3966
+# %% ../nbs/00e_families.ipynb #29209ed4
 def _sd3_text(pipe, prompts, length):
     "CLIP's tokens filled up with zeros, then T5's; the pooled vectors of both CLIPs side by side."
     embeds, _, pooled, _ = pipe.encode_prompt(prompts, None, None, do_classifier_free_guidance=False,
@@ -1041,7 +1041,7 @@ def _sd3_windows(pipe, length):
     clip = Window(pipe.tokenizer, 0, pipe.tokenizer_max_length)
     return [clip] if pipe.text_encoder_3 is None else [clip, Window(pipe.tokenizer_3, clip.length, length)]
 
-# %% ../nbs/00e_families.ipynb #585f1a68
+# %% ../nbs/00e_families.ipynb #1648ec0b
 def _sd3_answer(transformer, latents, timestep, text, image_ids, guidance_scale):
     "One call of Stable Diffusion 3; the scale is for the sampler, not for the network."
     answer = transformer(
@@ -1057,7 +1057,7 @@ def _sd3_answer(transformer, latents, timestep, text, image_ids, guidance_scale)
 FAMILIES["SD3Transformer2DModel"] = Family(_sd3_text, _sd3_windows, _sd3_answer, guided=True, text_first=False,
                                            even=False, rows=False, maskable=False)
 
-# %% ../nbs/00e_families.ipynb #6513cf02
+# %% ../nbs/00e_families.ipynb #5a605fcb
 def _chroma_text(pipe, prompts, length):
     "T5's tokens and which of them count; no pooled vector."
     embeds, ids, mask, *_ = pipe.encode_prompt(prompts, do_classifier_free_guidance=False, max_sequence_length=length)
@@ -1086,7 +1086,7 @@ def _chroma_answer(transformer, latents, timestep, text, image_ids, guidance_sca
 FAMILIES["ChromaTransformer2DModel"] = Family(_chroma_text, _chroma_windows, _chroma_answer, guided=True,
                                               checkpointing=False)
 
-# %% ../nbs/00e_families.ipynb #a850749a
+# %% ../nbs/00e_families.ipynb #85fa2b81
 TINY = dict(num_layers=2, num_attention_heads=2, attention_head_dim=16, joint_attention_dim=128)  # as wide as T5
 RANDOM = {  # class of the pipeline: configuration of its random transformer, guidance scale
     "FluxPipeline": (dict(TINY, in_channels=64, num_single_layers=1, pooled_projection_dim=64, guidance_embeds=True,
@@ -1108,7 +1108,7 @@ def _random_clip(
     config = {**base.config.to_dict(), "hidden_size": width, "projection_dim": width, "intermediate_size": width}
     return CLIPTextModelWithProjection(CLIPTextConfig(**config)).eval()
 
-# %% ../nbs/00e_families.ipynb #4d4adb34
+# %% ../nbs/00e_families.ipynb #0b46f701
 def random_checkpoint(
     pipeline: str,  # class of the pipeline: "FluxPipeline", "StableDiffusion3Pipeline" or "ChromaPipeline"
     folder: str | Path,  # where to write it
