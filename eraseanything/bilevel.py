@@ -1051,6 +1051,7 @@ class Erasure:
         return {
             "concept": asdict(self.concept),
             "model": model_name(self.pipe),
+            "pipeline": type(self.pipe).__name__,
             "method": self.method,
             "scope": self.scope,
             "settings": config_to_dict(self.config),

@@ -755,13 +755,13 @@ def _role_of(
     "Which tokens a projection sees and what it is for."
     if projection.startswith("norm") and projection.endswith(".linear"):
         return "vector", "modulation"
-    if projection.startswith("time_text_embed"):
+    if projection.startswith(("time_text_embed", "distilled_guidance_layer")):
         return "vector", "embedding"
     text = re.match(r"attn\.(add_|to_add|norm_added)|ff_context|context_embedder", projection)
     stream = "both" if kind == "single" else "text" if text else "image"
     if kind in ("input", "output"):
         return stream, "embedding"
-    return stream, "attention" if projection.startswith("attn.") else "feed-forward"
+    return stream, "attention" if projection.startswith("attn") else "feed-forward"
 
 
 def architecture(
@@ -945,6 +945,8 @@ def plot_architecture(
 ):  # a matplotlib figure
     "Draw a transformer from its live modules: the whole, a dual block and a single block."
     import matplotlib.pyplot as plt
+    if type(transformer).__name__ != "FluxTransformer2DModel":
+        raise InputError(f"The drawing is of Flux: for a {type(transformer).__name__} there is the table alone.")
     rows = architecture(transformer)
     figure, axes = plt.subplots(1, 3, figsize=(14, 4.2), dpi=80, width_ratios=[1.15, 1.35, 0.9])
     _draw_whole(axes[0], rows)
