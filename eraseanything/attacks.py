@@ -228,8 +228,8 @@ def attack_success_rate(
 
 # %% ../nbs/04a_column_zeroing.ipynb #c7371cb1
 from .attention import erase_columns
-from .flux import sample, sampling_of
-from .tokens import find_spans
+from .flux import sample
+from .tokens import spans_of
 
 # %% ../nbs/04a_column_zeroing.ipynb #9fd7b6d6
 def column_zeroing(
@@ -241,10 +241,8 @@ def column_zeroing(
     blocks: str | list[int] = "all", # "dual", "single", "all", or block numbers
 ) -> Callable[[list[str], list[int]], list]: # (prompts, seeds) -> pictures
     "The model with the columns of these words erased, if it finds them."
-    longest = sampling_of(pipe).max_sequence_length
-
     def positions(prompt: str) -> list[int]:
-        spans = [find_spans(pipe.tokenizer_2, prompt, phrase, longest) for phrase in phrases]
+        spans = [spans_of(pipe, prompt, phrase) for phrase in phrases]
         return sorted({position for found in spans for span in found for position in span})
 
     def generate(prompts: list[str], seeds: list[int]) -> list:

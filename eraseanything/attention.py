@@ -216,11 +216,14 @@ def _check_projections(
 # %% ../nbs/02a_probe.ipynb #095d90f5
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from functools import lru_cache
-from types import FunctionType
+from functools import lru_cache, partial, wraps
+from types import FunctionType, SimpleNamespace
 
 from diffusers.models.attention_dispatch import dispatch_attention_fn
+from diffusers.models.attention_processor import JointAttnProcessor2_0
 from torch.utils.checkpoint import checkpoint
+
+from .flux import family_of
 
 # %% ../nbs/02a_probe.ipynb #dc8fc994
 @dataclass(frozen=True)
@@ -241,6 +244,18 @@ class _Stop(Exception):
     "Leaves the transformer after the last block that was asked for."
 
 # %% ../nbs/02a_probe.ipynb #20aa08e2
+def _placed(
+    request: _Request, # what was asked for
+    length: int,       # of the whole sequence
+    text_first: bool,  # do text tokens stand before image tokens?
+) -> tuple[torch.Tensor, slice]: # indicator of the first keys, wanted queries
+    "A request in the order in which the model joins text and image."
+    weights, image = request.weights, length - request.weights.shape[1]
+    if text_first:
+        return weights, _rows(request.rows, weights.shape[1])
+    return F.pad(weights, (0, 0, image, 0)), slice(0, image if request.rows == "image" else None)
+
+
 def _tap(query, key, value, attn_mask=None, backend=None, parallel_config=None):
     "Stands where a processor calls `dispatch_attention_fn`; the processor arrives as its own `backend`."
     tapped, request, method = backend, backend.switch.request, backend.method
@@ -252,7 +267,7 @@ def _tap(query, key, value, attn_mask=None, backend=None, parallel_config=None):
     if request is None:
         return output
     q, k, v = (x.transpose(1, 2) for x in (query, key, value))
-    weights, rows = request.weights, _rows(request.rows, request.weights.shape[1])
+    weights, rows = _placed(request, k.shape[2], tapped.text_first)
     mask = attn_mask[:, None, None, :] if attn_mask is not None and attn_mask.ndim == 2 else attn_mask
     if method == "second":
         tapped.columns = column_attention(q, k, weights, rows, mask)
@@ -262,6 +277,19 @@ def _tap(query, key, value, attn_mask=None, backend=None, parallel_config=None):
     if request.stop and tapped.last:
         raise _Stop
     return output
+
+
+def _sdpa_tap(tapped, q, k, v, attn_mask=None, **options):
+    "Stands where a processor calls `F.scaled_dot_product_attention`."
+    request = tapped.switch.request
+    if request is None:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask, **options)
+    weights, rows = _placed(request, k.shape[2], tapped.text_first)
+    output, tapped.columns = attention_with_columns(q, k, v, weights, rows, attn_mask, tapped.method)
+    if request.stop and tapped.last:
+        raise _Stop
+    return output
+
 
 # %% ../nbs/02a_probe.ipynb #1e87150d
 class _Tapped:
@@ -276,19 +304,35 @@ class _Tapped:
         self.stock_backend = backend
 
 
+def _rebound(
+    call,          # a function
+    **names,       # what some of its global names shall mean
+) -> FunctionType: # the same code
+    "A function's own code with some global names bound anew."
+    bound = FunctionType(call.__code__, {**call.__globals__, **names}, call.__name__, call.__defaults__, call.__closure__)
+    bound.__kwdefaults__ = call.__kwdefaults__
+    return bound
+
+
+def _own_call(tapped, *args, **options):
+    "The `__call__` of a tapped processor whose code is bound to itself alone."
+    return tapped.call(tapped, *args, **options)
+
+
 @lru_cache
 def _tapped_class(
     stock: type, # a processor class of diffusers
-) -> type:       # its subclass whose attention call goes through `_tap`
-    "The stock processor's own code with one global name bound anew."
+) -> type:       # its subclass whose attention call goes through a tap
+    "The stock processor with another `__call__`."
     call = stock.__call__
-    code = getattr(call, "__code__", None)
-    if code is None or "dispatch_attention_fn" not in code.co_names:
+    known = getattr(getattr(call, "__code__", None), "co_names", ())
+    if "dispatch_attention_fn" in known:
+        tapped_call = _rebound(call, dispatch_attention_fn=_tap)
+    elif "scaled_dot_product_attention" in known:
+        tapped_call = wraps(call)(_own_call)
+    else:
         raise InputError(f"{stock.__name__} has no call of dispatch_attention_fn to tap: "
-                         "ColumnProbe knows the attention processor of FluxTransformer2DModel.")
-    names = {**call.__globals__, "dispatch_attention_fn": _tap}
-    tapped_call = FunctionType(code, names, call.__name__, call.__defaults__, call.__closure__)
-    tapped_call.__kwdefaults__ = call.__kwdefaults__
+                         "ColumnProbe knows the attention processors of Flux, Chroma and Stable Diffusion 3.")
     return type(f"Tapped{stock.__name__}", (_Tapped, stock), {"__call__": tapped_call})
 
 
@@ -297,14 +341,18 @@ def _tapped(
     switch: _Switch,       # shared by all tapped processors of a probe
     method: str,           # how columns are made
     last: bool,            # is this the last tapped block?
+    text_first: bool,      # do text tokens stand before image tokens?
 ) -> _Tapped:              # a processor to put in place of the module's own
     "A tapped copy of a module's processor."
     stock = attn.processor
     tapped = object.__new__(_tapped_class(type(stock)))
     tapped.__dict__.update(vars(stock))
-    tapped.stock, tapped.stock_backend = stock, stock._attention_backend
+    tapped.stock, tapped.stock_backend = stock, getattr(stock, "_attention_backend", None)
     tapped.switch, tapped.last, tapped.columns = switch, last, None
-    tapped.method = method
+    tapped.method, tapped.text_first = method, text_first
+    if isinstance(tapped, JointAttnProcessor2_0):
+        attention = SimpleNamespace(scaled_dot_product_attention=partial(_sdpa_tap, tapped))
+        tapped.call = _rebound(type(stock).__call__, F=attention)
     return tapped
 
 # %% ../nbs/02a_probe.ipynb #5527e99e
@@ -325,7 +373,7 @@ class ColumnProbe:
         if method not in METHODS:
             raise InputError(f"method is one of {', '.join(METHODS)}, not {method!r}.")
         self.transformer, self.method, self.switch = transformer, method, _Switch()
-        self.attentions = _attentions(transformer, blocks)
+        self.attentions, self.text_first = _attentions(transformer, blocks), family_of(transformer).text_first
         self.install()
 
     def install(self) -> None:
@@ -336,7 +384,8 @@ class ColumnProbe:
             if isinstance(attn.processor, _Tapped):
                 raise InputError(f"Block {number} already has a probe: use it or remove_probes().")
         last = max(self.attentions)
-        tapped = [_tapped(attn, self.switch, self.method, number == last) for number, attn in free.items()]
+        tapped = [_tapped(attn, self.switch, self.method, number == last, self.text_first)
+                  for number, attn in free.items()]
         for attn, processor in zip(free.values(), tapped): # only once all of them could be made
             attn.set_processor(processor)
 
@@ -438,7 +487,8 @@ class ColumnProbe:
 def _untap(attn):
     "Give an attention module its stock processor back, with the backend chosen meanwhile."
     tapped = attn.processor
-    tapped.stock._attention_backend = tapped.stock_backend
+    if hasattr(tapped.stock, "_attention_backend"):
+        tapped.stock._attention_backend = tapped.stock_backend
     attn.set_processor(tapped.stock)
 
 
@@ -453,9 +503,9 @@ def remove_probes(
 # %% ../nbs/02b_heat_maps.ipynb #cb6b1ccc
 import numpy as np
 from eraseanything.flux import (
-    encode, encode_images, image_ids, initial_noise, sampling_of, sigmas, token_grid, velocity,
+    encode, encode_images, guided, image_ids, initial_noise, sampling_of, sigmas, token_grid, velocity,
 )
-from .tokens import token_positions
+from .tokens import places_of
 
 # %% ../nbs/02b_heat_maps.ipynb #2e7b94c3
 @torch.no_grad()
@@ -470,7 +520,7 @@ def heat_maps(
 ):                                    # array [steps, blocks, h, w], or [steps, blocks, heads, h, w]
     "How much each patch listens to a word, at every step of sampling a picture and in every block."
     sampling = sampling_of(pipe)
-    positions = token_positions(pipe.tokenizer_2, prompt, word, sampling.max_sequence_length)
+    positions = places_of(pipe, prompt, word, sampling)
     text, ids = encode(pipe, [prompt], sampling), image_ids(pipe, sampling)
     levels = sigmas(pipe, steps, sampling)
     weights = indicator([positions], text.prompt_embeds.shape[1])
@@ -479,7 +529,8 @@ def heat_maps(
         for now, after in zip(levels[:-1], levels[1:]):
             with probe.capture(weights) as captured:
                 v = velocity(pipe.transformer, latents, now, text, ids, sampling.guidance_scale)
-            latents = (latents.float() + (after - now).item() * v).to(v.dtype)
+            direction = guided(pipe, v, latents, now, text, ids, sampling.guidance_scale)
+            latents = (latents.float() + (after - now).item() * direction).to(v.dtype)
             columns = torch.stack([c[0, :, :, 0] for c in captured.columns.values()]).float()
             maps.append(columns if heads else columns.mean(dim=1))
     return torch.stack(maps).unflatten(-1, token_grid(pipe, sampling)).cpu().numpy()
@@ -613,8 +664,8 @@ def scene_maps(
     sampling, ids, maps = sampling_of(pipe), image_ids(pipe), []
     text, clean, levels = encode(pipe, prompts), encode_images(pipe, images), sigmas(pipe)
     noise = initial_noise(pipe, range(seed, seed + len(images)))
-    each = [[token_positions(pipe.tokenizer_2, prompt, word, sampling.max_sequence_length)
-             for prompt, word in zip(prompts, column)] for column in zip(*words, strict=True)]
+    each = [[places_of(pipe, prompt, word, sampling) for prompt, word in zip(prompts, column)]
+            for column in zip(*words, strict=True)]
     weights = torch.cat([indicator(positions, text.prompt_embeds.shape[1]) for positions in each], dim=-1)
     with ColumnProbe(pipe.transformer, blocks) as probe:
         for sigma in levels[[step - 1 for step in steps]].tolist():
@@ -677,6 +728,8 @@ def erase_columns(
     "Inside the with block, the columns of these tokens are erased from the attention matrix."
     attentions = _attentions(transformer, blocks)
     _check_projections(attentions)
+    if renormalise and not family_of(transformer).maskable:
+        raise InputError(f"The attention of a {type(transformer).__name__} takes no mask: leave renormalise out.")
     hooks = []
     for attn in attentions.values():
         if renormalise:

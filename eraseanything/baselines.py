@@ -280,7 +280,7 @@ import torch
 from .bilevel import Teacher, add_lora, without_adapters
 from .concepts import fill, preserve_prompts
 from .flux import encode
-from .tokens import pieces_of, token_positions
+from .tokens import end_place, places_of
 
 # %% ../nbs/07a_uce.ipynb #19763194
 def ridge(
@@ -416,12 +416,11 @@ def last_token(
     teacher: Teacher,  # knows the tokenizer
     prompt: str,  # the sentence
     phrase: str,  # what to look for; empty: the sentence's last word
-) -> int:  # a T5 position
+) -> int:  # a place among the text tokens
     "The last token of a phrase; the end mark of an empty prompt."
-    limit = teacher.sampling.max_sequence_length
     if phrase:
-        return token_positions(teacher.pipe.tokenizer_2, prompt, phrase, limit)[-1]
-    return max(min(len(pieces_of(teacher.pipe.tokenizer_2, prompt).tokens), limit) - 2, 0)
+        return places_of(teacher.pipe, prompt, phrase, teacher.sampling)[-1]
+    return max(end_place(teacher.pipe, prompt, teacher.sampling) - 1, 0)
 
 # %% ../nbs/07a_uce.ipynb #7e79e0f7
 def mean_inputs(
@@ -605,6 +604,7 @@ METHODS["ca-noise"] = Method(CaNoiseConfig, ca)
 
 # %% ../nbs/07c_mace.ipynb #54fbf5b1
 from .attention import ColumnProbe, indicator
+from .flux import family_of
 from .losses import Columns, column_list
 
 # %% ../nbs/07c_mace.ipynb #987c5171
@@ -665,10 +665,13 @@ class MaceInputs:
         words = [config.mapped] if config.mapped else job.concept.mid or job.concept.irrelevant
         if not words:
             raise InputError(f"Nothing is known that {job.concept.name!r} could become: name a word with mapped.")
-        tokenizer, length = job.pipe.tokenizer_2, bank.text.prompt_embeds.shape[1]
+        if len(family_of(job.pipe).windows(job.pipe, 1)) > 1:
+            raise InputError("MACE pairs the tokens of two sentences, which must come from one text encoder: "
+                             "a Flux or a Chroma would be right.")
+        length = bank.text.prompt_embeds.shape[1]
         old = [s.prompt for s in bank.sentences]
         swapped = [(fill(s.template, words[0]), words[0]) for s in bank.sentences]
-        spans = [token_positions(tokenizer, prompt, word, length) for prompt, word in swapped]
+        spans = [places_of(job.pipe, prompt, word, teacher.sampling) for prompt, word in swapped]
         pairs = [outside(span, other, length) for span, other in zip(bank.spans, spans)]
         every = [list(range(length))]
         ask = lambda prompts, tokens, x: all_tokens(teacher, prompts, tokens, x, job.targets, config.points)
@@ -731,7 +734,7 @@ class MaceLoop(OneLevel):
             self.mask = concept_masks(Teacher(job.pipe, config), self.probe, bank, config.threshold,
                                       self.levels.tolist())
         length = bank.text.prompt_embeds.shape[1]
-        ends = [[min(len(pieces_of(job.pipe.tokenizer_2, s.prompt).tokens), length) - 1] for s in bank.sentences]
+        ends = [[end_place(job.pipe, s.prompt)] for s in bank.sentences]
         self.channels = torch.cat([indicator(bank.spans, length), indicator(ends, length)], -1)
 
     def losses(self) -> dict[str, Tensor]:
@@ -845,7 +848,9 @@ def mixed(
     "Prompts weighted by a choice: T5's vectors and CLIP's alike."
     embeds, pooled = text.prompt_embeds, text.pooled_prompt_embeds
     choice = choice.to(embeds)
-    return Text(torch.einsum("bn,ntd->btd", choice, embeds), choice @ pooled, text.text_ids)
+    mask = None if text.mask is None else choice @ text.mask
+    return replace(text, prompt_embeds=torch.einsum("bn,ntd->btd", choice, embeds), pooled_prompt_embeds=choice @ pooled,
+                   mask=mask)
 
 # %% ../nbs/07d_eap.ipynb #9b62437c
 def nearest_kept(
@@ -1119,6 +1124,9 @@ def prompt_search(
     "Search vectors before the prompt that make the erased model draw the concept."
     if min(tokens, steps, pictures) < 1:
         raise InputError("A prompt search needs at least one token, one step and one picture.")
+    if type(erasure.pipe).__name__ != "FluxPipeline":
+        raise InputError(f"The prompt search goes through T5 as Flux reads it: a FluxPipeline would be right, "
+                         f"not a {type(erasure.pipe).__name__}.")
     loot, phrase = Loot(erasure, pictures, seed), erasure.concept.name
     table = erasure.pipe.text_encoder_2.get_input_embeddings().weight.detach().float()
     start = torch.randint(len(table), (tokens,), generator=loot.generator)

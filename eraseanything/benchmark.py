@@ -847,7 +847,7 @@ import torch
 # %% ../nbs/09c_table4.ipynb #09c00004
 from .bilevel import Sentence, TargetBank
 from .concepts import TEMPLATES
-from .flux import Text, sampling_of
+from .flux import Text, sampling_of, text_encoders
 from .metrics import NOTHING, interval, kept_share, frozen_digest
 
 # %% ../nbs/09c_table4.ipynb #09c00007
@@ -866,7 +866,7 @@ def save_bank(
         if isinstance(value, torch.Tensor):
             tensors[name] = value
         elif isinstance(value, Text):
-            tensors |= {f"{name}.{part}": tensor for part, tensor in vars(value).items()}
+            tensors |= {f"{name}.{part}": tensor for part, tensor in value.tensors().items()}
         else:
             words[name] = value
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
@@ -885,7 +885,7 @@ def load_bank(
     words["sentences"] = [Sentence(*sentence) for sentence in words["sentences"]]
     for name in ("text", "kept_text"):
         names = [key for key in tensors if key.startswith(f"{name}.")]
-        words[name] = Text(**{key.split(".")[1]: tensors.pop(key) for key in names})
+        words[name] = Text.of({key.removeprefix(f"{name}."): tensors.pop(key) for key in names})
     return TargetBank(**words, **tensors)
 
 # %% ../nbs/09c_table4.ipynb #09c00008
@@ -899,7 +899,7 @@ def shared_bank(
     from safetensors import SafetensorError
     config = replace(config, weights=Weights())  # with the features of L_rsc, whether or not it is on
     about = {name: value for name, value in config_to_dict(config).items() if name not in TRAINED_ONLY}
-    parts = (pipe.transformer, pipe.text_encoder, pipe.text_encoder_2, pipe.vae)
+    parts = (pipe.transformer, *text_encoders(pipe).values(), pipe.vae)
     about |= {"weights": [frozen_digest(part) for part in parts], "sampling": asdict(sampling_of(pipe))}
     about |= {"concept": asdict(concept), "world": world_concepts(), "at": [str(pipe.dtype), pipe.device.type]}
     digest = hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()[:32]

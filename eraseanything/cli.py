@@ -32,7 +32,7 @@ from .concepts import find_concept
 from .flux import EMBEDDED, InputError, architecture, check_prompts, contact_sheet, load_pipeline
 from .flux import plot_architecture, sample
 from .metrics import Judge, score_erasure, seen_names
-from .tokens import token_positions
+from .tokens import places_of
 
 # %% ../nbs/12_cli.ipynb #b9908047
 def parse_lora(
@@ -160,7 +160,7 @@ class Source:
     model: str = EMBEDDED  # the embedded model, a folder saved by diffusers, or a hub id
     dtype: str | None = None  # float32, bfloat16 or float16; bfloat16 on a GPU without it
     device: str | None = None  # cpu, cuda, cuda:1; the first GPU without it, or the CPU
-    offload: str | None = None  # model or sequential: keep idle parts in main memory
+    offload: str | None = None  # text, model or sequential: keep idle parts in main memory
     quantize: str | None = None  # int8 or nf4: keep the large parts in fewer bits
 
     def load(self, loras: list[tuple[Path, float]] = ()):
@@ -339,7 +339,7 @@ class Attention:
         check_picture(self.out)
         pipe = self.source.load(loras)
         check_prompts(pipe, [self.prompt])
-        token_positions(pipe.tokenizer_2, self.prompt, self.word)
+        places_of(pipe, self.prompt, self.word)
         maps = heat_maps(pipe, self.prompt, self.word, seed=self.seed, steps=self.steps)
         [picture] = sample(pipe, [self.prompt], [self.seed], steps=self.steps, progress=False)
         figure = plot_heat_maps(maps, picture=picture, title=f'"{self.word}" in "{self.prompt}"')

@@ -438,7 +438,7 @@ from typing import NamedTuple
 
 from .attacks import misspell
 from .files import read_tensors, sealed, whole
-from .tokens import token_positions
+from .tokens import places_of
 
 # %% ../nbs/10c_gated.ipynb #10c10004
 GATED = "gated_loras.safetensors"  # not the name that plain diffusers looks for
@@ -498,11 +498,11 @@ def token_rows(
     count: int,  # N, of LoRAs
 ) -> tuple[Tensor, Tensor, Tensor]:  # vectors [n, D], wanted scores [n, N], how much each counts [n]
     "Tokens and what the gate should say to them; a phrase is its last token, the rest of it is left out."
-    limit, shape = teacher.sampling.max_sequence_length, embeds.shape[:2]
+    shape = embeds.shape[:2]
     group, use = torch.full(shape, count + 1), torch.ones(shape, dtype=torch.bool)
     for row, (prompt, phrase, lora) in enumerate(marked):
         if phrase:
-            span = token_positions(teacher.pipe.tokenizer_2, prompt, phrase, limit)
+            span = places_of(teacher.pipe, prompt, phrase, teacher.sampling)
             use[row, span[:-1]] = False
             group[row, span[-1]] = lora if lora >= 0 else count  # then kept words, then all other tokens
     group = torch.nn.functional.one_hot(group[use], count + 2).float()

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .bilevel import WEIGHTS
+from .bilevel import WEIGHTS, read_json
 from .files import read_tensors, sealed, whole
 from .flux import InputError
 
@@ -184,6 +184,9 @@ def export_lora(
     "Write a LoRA with other names."
     if to not in SPELLINGS:
         raise InputError(f"There is no spelling {to!r}: one of {', '.join(SPELLINGS)} would be right.")
+    pipeline = read_json(Path(source).expanduser() / "config.json").get("pipeline", "FluxPipeline")
+    if pipeline != "FluxPipeline":  # block by block it looks like Flux, and would be spelt wrongly
+        raise InputError(f"Kohya's names are known here for Flux alone, not for a {pipeline}: diffusers reads the LoRA as it is.")
     out = Path(out).expanduser()
     if out.suffix != ".safetensors" or not out.parent.is_dir():
         raise InputError(f"{out} will not do: name a file that ends in .safetensors, in a folder that is there.")

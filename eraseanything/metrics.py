@@ -561,7 +561,7 @@ import time
 from functools import partial
 
 from .bilevel import concept_for, loaded_adapters, peak_memory_mb, whole, without_adapters
-from .flux import sample, sampling_of
+from .flux import sample, sampling_of, text_encoders
 
 
 # %% ../nbs/08aa_scores.ipynb #b0a50002
@@ -587,7 +587,7 @@ def base_key(
     **more,  # what else decides the answers
 ) -> str:
     "A digest of all that decides what the untouched model answers."
-    parts = (pipe.transformer, pipe.text_encoder, pipe.text_encoder_2, pipe.vae, judge.model)
+    parts = (pipe.transformer, *text_encoders(pipe).values(), pipe.vae, judge.model)
     about = {
         "weights": [frozen_digest(part) for part in parts],
         "sampling": [asdict(sampling_of(pipe)), dict(pipe.scheduler.config), pipe.device.type],
