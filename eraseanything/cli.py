@@ -34,6 +34,7 @@ from .flux import EMBEDDED, InputError, architecture, check_prompts, contact_she
 from .flux import plot_architecture, sample
 from .metrics import Judge, score_erasure, seen_names
 from .planning import choose, parse_memory, plan
+from .processes import launched, process_number, processes, use_own_gpu
 from .tokens import token_positions
 
 # %% ../nbs/12_cli.ipynb #b9908047
@@ -249,7 +250,10 @@ class Erase:
             raise InputError("The concept is empty: name what to erase, such as cat.")
         if self.score_seeds < 1 or self.checkpoint_every < 0 or (self.score_steps or 1) < 1:
             raise InputError("--score-seeds and --score-steps start at 1, --checkpoint-every at 0.")
-        check_out_folder(self.folder(), reuse=self.overwrite or self.resume)
+        if process_number() == 0:  # the others write nothing
+            check_out_folder(self.folder(), reuse=self.overwrite or self.resume)
+        if launched() > 1 and self.method != OURS:
+            raise InputError(f"Several processes share the work of {OURS} only: launch one for {self.method}.")
         if self.memory and self.method != OURS:
             raise InputError(f"--memory plans for {OURS} only: give --quantize, --offload or --dtype instead.")
         return told_config(self.method, self.scope, self.own, self.settings.values())
@@ -259,14 +263,17 @@ class Erase:
         concept = find_concept(self.concept.strip(), kind=self.kind, records=records_for(source.model))
         if self.memory:
             source, config = source.fitting(self.memory, config)
+        use_own_gpu()
         pipe = source.load()
         check_prompts(pipe, [concept.prompt()])
         judged = self.score and (self.judge or self.source.model == EMBEDDED)
         judge = Judge.load(self.judge) if judged else None
         out = self.folder()
-        with unmade(out):
+        with unmade(out), processes():
             erasure = erase_with(pipe, concept, self.method, config, out=out, resume=self.resume,
                                  checkpoint_every=self.checkpoint_every)
+        if process_number() > 0:
+            return
         stale = ["scores.json"] if self.resume or self.checkpoint_every else ["scores.json", CHECKPOINT]
         for name in stale:  # of an earlier run in the same folder
             (out / name).unlink(missing_ok=True)
