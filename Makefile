@@ -18,11 +18,12 @@ OMP_NUM_THREADS ?= $(shell $(PYTHON) -c 'import os; print(min(4, os.cpu_count() 
 OMP_WAIT_POLICY ?= PASSIVE
 export OMP_NUM_THREADS OMP_WAIT_POLICY
 
-.PHONY: help erase test docs lab readme constraints clean
+.PHONY: help erase test bench docs lab readme constraints clean
 
 help:
 	@echo 'make erase [CONCEPT=cat] [OUT=runs/cat] [ARGS="--steps 100"]   erase a concept, score it, draw before/after'
 	@echo 'make test                                                     every check; "N passed, N failed, N skipped" at the end'
+	@echo 'make bench                                                    four speeds as ratios, into data/results/bench.csv'
 	@echo 'make lab                                                      the notebooks in JupyterLab'
 	@echo 'make docs                                                     the website, with Quarto if it is here (quarto.org)'
 	@echo 'make readme                                                   README.md from nbs/index.ipynb'
@@ -50,6 +51,9 @@ erase: $(VENV)/library.stamp
 
 test: $(VENV)/dev.stamp
 	@$(BIN)/python tools/check.py
+
+bench: $(VENV)/library.stamp
+	@$(BIN)/python tools/bench.py $(ARGS)
 
 lab: $(VENV)/dev.stamp
 	@$(BIN)/jupyter lab nbs

@@ -14,7 +14,7 @@ import importlib
 # up when they are first asked for, and only then is the chapter that defines them imported.
 _WHERE = {"load_pipeline": "flux", "sample": "flux", "InputError": "flux", "find_concept": "concepts",
           "erase": "bilevel", "EraseConfig": "bilevel", "load_erasure": "bilevel", "erase_with": "baselines",
-          "score_erasure": "metrics"}
+          "score_erasure": "metrics", "plan": "planning"}
 
 
 def __getattr__(name: str):

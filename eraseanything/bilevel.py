@@ -315,6 +315,7 @@ from .concepts import preserve_prompts, without
 from .flux import EMBEDDED, Text, embedded_folder, encode, image_ids
 from .flux import sampling_of, sigmas, trajectory, velocity
 from .losses import column_feature
+from .processes import gathered, mine
 from .tokens import places_of, shuffle_words
 
 # %% ../nbs/06a_bank.ipynb #ac8d5b81
@@ -384,10 +385,11 @@ class Teacher:
         return places_of(self.pipe, sentence.prompt, sentence.phrase, self.sampling)
 
     def batches(self, count: int):
-        "Slices of at most `bank_batch` items, reported when done."
-        for start in range(0, count, self.config.bank_batch):
+        "Slices of at most `bank_batch` items, reported when done; of several processes each has its own (05a)."
+        for number, start in enumerate(range(0, count, self.config.bank_batch)):
             stop = min(start + self.config.bank_batch, count)
-            yield slice(start, stop)
+            if mine(number):
+                yield slice(start, stop)
             self.progress(stop - start)
 
     def ask(self, x: Tensor, levels: Tensor, text: Text) -> Tensor:
@@ -403,7 +405,7 @@ class Teacher:
             t = trajectory(self.pipe, text[part], seeds[part], len(self.sigmas), self.guidance, self.sampling)
             x, v = t.latents.transpose(0, 1).cpu(), t.velocities.transpose(0, 1).cpu()
             parts.append((x[:, :-1], v, x[:, -1]))
-        return tuple(torch.cat(p) for p in zip(*parts))
+        return tuple(torch.cat(p) for p in zip(*gathered(parts)))
 
     @torch.no_grad()
     def velocities(self, x: Tensor, levels: Tensor, text: Text) -> Tensor:
@@ -411,7 +413,7 @@ class Teacher:
         rows = torch.arange(len(x)).repeat_interleave(len(levels)).tolist()
         flat, levels = x.flatten(0, 1), levels.repeat(len(x))
         parts = [self.ask(flat[i], levels[i], text[rows[i]]).cpu() for i in self.batches(len(flat))]
-        return torch.cat(parts).view_as(x)
+        return torch.cat(gathered(parts)).view_as(x)
 
     @torch.no_grad()
     def features(self, sentences: list[Sentence], x: Tensor, levels: Tensor) -> Tensor:
@@ -425,7 +427,7 @@ class Teacher:
                 with probe.capture(weights, stop_after_last=True) as captured:
                     self.ask(x[i], levels[i], text)
                 parts.append(column_feature(captured.columns).cpu())
-        return torch.cat(parts)
+        return torch.cat(gathered(parts))
 
 # %% ../nbs/06a_bank.ipynb #007366f6
 def words_in_place(
@@ -565,6 +567,7 @@ import math
 from .files import read_tensors, sealed, whole
 from .losses import attention_loss, esd_loss, esd_target
 from .losses import lora_loss, noised, rsc_loss
+from .processes import average_gradients, averaged, share
 
 # %% ../nbs/06b_loop.ipynb #124adb48
 class BankLosses:
@@ -582,10 +585,10 @@ class BankLosses:
         self.drawn: list[list[int]] = []  # what was drawn lately, for a report if the run diverges
 
     def draw(self, high: int) -> Tensor:
-        "One random index below `high` for each item of a batch."
+        "One random index below `high` for each item of a batch; of several processes each gets its share (05a)."
         drawn = torch.randint(high, (self.config.batch_size,), generator=self.generator)
         self.drawn.append(drawn.tolist())
-        return drawn
+        return share(drawn)
 
     def forward(self, x: Tensor, sigma: Tensor, text: Text) -> Tensor:
         "The erased model's velocity, with gradient."
@@ -611,8 +614,8 @@ class BankLosses:
         bank, p, s = self.bank, self.draw(len(self.bank.kept_x)), self.draw(len(self.bank.sigmas))
         x, target = bank.kept_x[p, s], bank.kept_v[p, s]
         if self.config.preserve == "flow":
-            noise = torch.randn(bank.kept_clean[p].shape, generator=self.generator)
-            x, target = noised(bank.kept_clean[p].float(), noise, bank.sigmas[s])
+            noise = torch.randn(self.config.batch_size, *bank.kept_clean.shape[1:], generator=self.generator)
+            x, target = noised(bank.kept_clean[p].float(), share(noise), bank.sigmas[s])
         v = self.forward(x, bank.sigmas[s], bank.kept_text[p])
         return {"lora": lora_loss(v, target.to(v.device))}
 
@@ -718,18 +721,20 @@ class TwoLevel(BankLosses):
         self.lower = torch.optim.AdamW(parameters.values(), lr=config.lr_erase)
         self.upper = torch.optim.AdamW(parameters.values(), lr=config.lr_preserve)
 
-    def accumulate(self, losses: dict[str, Tensor], share: float = 1.0) -> dict[str, float]:
-        "Add the gradient of a weighted sum, times `share`, to what is there; the losses as numbers."
+    def accumulate(self, losses: dict[str, Tensor], part: float = 1.0) -> dict[str, float]:
+        "Add the gradient of a weighted sum, times `part`, to what is there; the losses as numbers."
         if not losses:
             return {}
-        total = share * self.weighted(losses)
-        if not total.isfinite():
-            raise Diverged(self.step + 1, {name: loss.item() for name, loss in losses.items()}, "losses")
+        values = averaged({name: loss.item() for name, loss in losses.items()})
+        total = part * self.weighted(losses)
+        if not (total.isfinite() and math.isfinite(sum(values.values()))):
+            raise Diverged(self.step + 1, values, "losses")
         total.backward()
-        return {name: loss.item() for name, loss in losses.items()}
+        return values
 
     def descend(self, optimizer: torch.optim.Optimizer) -> None:
-        "Clip the gradient, step, forget it."
+        "Clip the gradient, the mean of all processes', step, forget it."
+        average_gradients(self.parameters.values())
         torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.config.max_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -761,7 +766,7 @@ class TwoLevel(BankLosses):
         if kept:
             self.generator.set_state(drawn)  # the same batch once more
             with torch.no_grad():
-                again = {name: loss.item() for name, loss in self.preserve_losses().items()}
+                again = averaged({name: loss.item() for name, loss in self.preserve_losses().items()})
             self.balance.update(self.weighted(kept), self.weighted(again), self.lower.param_groups[0]["lr"])
         return {**values, **kept, "w": w}
 
@@ -901,6 +906,7 @@ import time
 
 from .files import locked
 from .flux import sample
+from .processes import check_batch, process_number
 
 # %% ../nbs/06c_erasing.ipynb #f51bbe43
 WEIGHTS = "pytorch_lora_weights.safetensors"
@@ -1116,20 +1122,21 @@ def erase(
         raise InputError("Checkpoints need a place: name an output folder (out).")
     if watch_every < 1:
         raise InputError(f"watch_every={watch_every} is out of range: 1 or more would be right.")
-    concept = concept_for(pipe, concept)
+    concept, first = concept_for(pipe, concept), process_number() == 0
     check_rank(pipe.transformer, config.rank)
     check_checkpointing(pipe.transformer, config)
-    folder = writable_folder(out) if out is not None else None
-    state = load_checkpoint(folder, concept, config) if resume else None
+    check_batch(config.batch_size)
+    folder = writable_folder(out) if out is not None and first else None
+    state = load_checkpoint(Path(out).expanduser(), concept, config) if resume else None
     started, name, others = time.perf_counter(), adapter_name(concept.name), active_adapters(pipe.transformer)
     remove_lora(pipe.transformer, name)
-    bank = build_bank(pipe, concept, config, progress) if bank is None else bank
+    bank = build_bank(pipe, concept, config, progress and first) if bank is None else bank
     with training(pipe.transformer, config, name) as (parameters, probe):
         two = TwoLevel(pipe.transformer, parameters, bank, config, probe)
         log = list(state["log"]) if state else []
         if state:
             two.load(state)
-        run(two, concept, log, folder, checkpoint_every, progress, watch, watch_every)
+        run(two, concept, log, folder, checkpoint_every if folder else 0, progress and first, watch, watch_every)
     others = [n for n in others if n != name]
     return Erasure(pipe, concept, config, name, log, time.perf_counter() - started, peak_memory_mb(), others)
 
