@@ -28,7 +28,7 @@ from .attacks import ATTACKS
 from .attention import heat_maps, plot_heat_maps
 from .baselines import METHODS, OURS, SCOPES, erase_with, start_config, told_config
 from .bilevel import CHECKPOINT, WEIGHTS, EraseConfig
-from .bilevel import config_from_dict, load_erasure, read_about, read_lora, records_for, whole
+from .bilevel import config_from_dict, deterministic, load_erasure, read_about, read_lora, records_for, whole
 from .concepts import find_concept
 from .flux import EMBEDDED, InputError, architecture, check_prompts, contact_sheet, load_pipeline
 from .flux import plot_architecture, sample
@@ -235,6 +235,7 @@ class Erase:
     base_cache: Path | None = None  # folder that remembers what untouched models drew; a benchmark shares one
     resume: tyro.conf.FlagCreatePairsOff[bool] = False  # go on from the last checkpoint in --out
     checkpoint_every: int = 0  # write a checkpoint every so many iterations; 0 writes none
+    deterministic: tyro.conf.FlagCreatePairsOff[bool] = False  # on a GPU: only algorithms that repeat to the bit
     memory: str | None = None  # such as 24GB: take the options with which it fits; eraseanything plan shows them
     overwrite: tyro.conf.FlagCreatePairsOff[bool] = False  # use --out even if it is not empty
     config: Path | None = None  # settings from a JSON file; options given here win
@@ -269,7 +270,7 @@ class Erase:
         judged = self.score and (self.judge or self.source.model == EMBEDDED)
         judge = Judge.load(self.judge) if judged else None
         out = self.folder()
-        with unmade(out), processes():
+        with unmade(out), processes(), deterministic(self.deterministic):
             erasure = erase_with(pipe, concept, self.method, config, out=out, resume=self.resume,
                                  checkpoint_every=self.checkpoint_every)
         if process_number() > 0:
