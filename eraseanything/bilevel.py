@@ -416,10 +416,12 @@ class Teacher:
     @torch.no_grad()
     def features(self, sentences: list[Sentence], x: Tensor, levels: Tensor) -> Tensor:
         "Attention features [B, F] of the sentences' phrases at places [B, N, C]."
-        parts = []
+        parts, size = [], self.config.bank_batch
+        batches = [sentences[start : start + size] for start in range(0, len(sentences), size)]
+        # all texts first: text encoders and transformer need not be in memory together
+        texts = [encode(self.pipe, [s.prompt for s in batch], self.sampling) for batch in batches]
         with ColumnProbe(self.pipe.transformer) as probe:
-            for i in self.batches(len(sentences)):
-                text = encode(self.pipe, [s.prompt for s in sentences[i]], self.sampling)
+            for i, text in zip(self.batches(len(sentences)), texts, strict=True):
                 spans = [self.span(s) for s in sentences[i]]
                 weights = indicator(spans, text.prompt_embeds.shape[1], "mean")
                 with probe.capture(weights, stop_after_last=True) as captured:
