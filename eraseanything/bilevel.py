@@ -7,7 +7,7 @@ __all__ = ['RANGES', 'CHOICES', 'TARGETS', 'Weights', 'EraseConfig', 'check_rang
 
 # %% ../nbs/06_bilevel.ipynb #96e9c057
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import NamedTuple
 import re
 import warnings
@@ -417,11 +417,12 @@ class Teacher:
     def features(self, sentences: list[Sentence], x: Tensor, levels: Tensor) -> Tensor:
         "Attention features [B, F] of the sentences' phrases at places [B, N, C]."
         parts, size = [], self.config.bank_batch
-        batches = [sentences[start : start + size] for start in range(0, len(sentences), size)]
+        prompts = [[s.prompt for s in sentences[at : at + size]] for at in range(0, len(sentences), size)]
         # all texts first: text encoders and transformer need not be in memory together
-        texts = [encode(self.pipe, [s.prompt for s in batch], self.sampling) for batch in batches]
+        texts = [encode(self.pipe, some, self.sampling) for some in prompts]
         with ColumnProbe(self.pipe.transformer) as probe:
-            for i, text in zip(self.batches(len(sentences)), texts, strict=True):
+            for i in self.batches(len(sentences)):
+                text = texts[i.start // size]
                 spans = [self.span(s) for s in sentences[i]]
                 weights = indicator(spans, text.prompt_embeds.shape[1], "mean")
                 with probe.capture(weights, stop_after_last=True) as captured:
