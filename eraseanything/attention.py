@@ -328,7 +328,7 @@ def _tapped_class(
     known = getattr(getattr(call, "__code__", None), "co_names", ())
     if "dispatch_attention_fn" in known:
         tapped_call = _rebound(call, dispatch_attention_fn=_tap)
-    elif "scaled_dot_product_attention" in known:
+    elif issubclass(stock, JointAttnProcessor2_0):
         tapped_call = wraps(call)(_own_call)
     else:
         raise InputError(f"{stock.__name__} has no call of dispatch_attention_fn to tap: "

@@ -7,7 +7,7 @@ __all__ = ['RANGES', 'CHOICES', 'TARGETS', 'Weights', 'EraseConfig', 'check_rang
 
 # %% ../nbs/06_bilevel.ipynb #96e9c057
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import NamedTuple
 import re
 import warnings
@@ -418,10 +418,13 @@ class Teacher:
     @torch.no_grad()
     def features(self, sentences: list[Sentence], x: Tensor, levels: Tensor) -> Tensor:
         "Attention features [B, F] of the sentences' phrases at places [B, N, C]."
-        parts = []
+        parts, size = [], self.config.bank_batch
+        prompts = [[s.prompt for s in sentences[at : at + size]] for at in range(0, len(sentences), size)]
+        # all texts first: text encoders and transformer need not be in memory together
+        texts = [encode(self.pipe, some, self.sampling) for some in prompts]
         with ColumnProbe(self.pipe.transformer) as probe:
             for i in self.batches(len(sentences)):
-                text = encode(self.pipe, [s.prompt for s in sentences[i]], self.sampling)
+                text = texts[i.start // size]
                 spans = [self.span(s) for s in sentences[i]]
                 weights = indicator(spans, text.prompt_embeds.shape[1], "mean")
                 with probe.capture(weights, stop_after_last=True) as captured:
