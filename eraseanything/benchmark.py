@@ -435,6 +435,7 @@ def contenders(
     return [contender(plan, name) for name in names]
 
 # %% ../nbs/09a_table3.ipynb #7842fe9f
+import math
 import random
 from collections import defaultdict
 from statistics import mean
@@ -563,7 +564,7 @@ def misses(rows: list[dict]) -> dict[str, dict[str, float]]:  # concept -> metri
     for concept in dict.fromkeys(row["concept"] for row in rows):
         own = [row for row in rows if row["concept"] == concept and row["method"] == METHOD]
         for metric, [value] in by_metric(own).items():
-            low, high = GOALS.get(metric, (0.0, 9.0))
+            low, high = GOALS.get(metric, (-math.inf, math.inf))
             if not low <= value <= high:
                 found[concept][metric] = value
     return dict(found)
