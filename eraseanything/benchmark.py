@@ -320,7 +320,8 @@ def command_line(
         value = getattr(plan, name)
         options += [f"--{name.replace('_', '-')}", value] if value != getattr(usual, name) else []
     for name in ("judge", "recogniser", "detector"):
-        options += [f"--{name}", getattr(plan, name)] if getattr(plan, name) else []
+        if value := getattr(plan, name):  # of a place on this machine nobody else knows more than the folder's name
+            options += [f"--{name}", Path(value).name if Path(value).is_absolute() else value]
     options += ["--concepts", ",".join(plan.concepts)] if plan.concepts else []
     options += ["--methods", ",".join(plan.methods)] if plan.methods != usual.methods else []
     options += ["--seeds", ",".join(map(str, plan.seeds))] if plan.seeds != usual.seeds else []
