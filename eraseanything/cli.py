@@ -1270,3 +1270,7 @@ class Planning:
 
 
 COMMANDS["plan"] = Planning
+
+# %% ../nbs/12z_launch.ipynb #cf030003
+if __name__ == "__main__" and __package__ == "eraseanything":
+    sys.exit(main())
