@@ -249,7 +249,7 @@ def random_transformer(
             parameter.data.fill_(float(name.endswith("weight")))
     return network
 
-
+# %% ../nbs/06k_real_size.ipynb #f4340007
 def random_bank(
     shapes: Shapes,
     config: EraseConfig,  # batch and K
@@ -273,7 +273,7 @@ def random_bank(
                       words=[["kitty"] * (1 + config.irrelevant)] * B, points=points, f_syn=unit(B, features),
                       f_ir=unit(B, config.irrelevant, features), **places)
 
-# %% ../nbs/06k_real_size.ipynb #f4340009
+# %% ../nbs/06k_real_size.ipynb #f434000a
 def compressed(
     network: torch.nn.Module,  # a transformer; its blocks' projections are replaced or repacked
     quantize: str | None,  # "int8", "nf4" or None
@@ -296,7 +296,7 @@ def compressed(
                 setattr(block.get_submodule(parent), leaf, layer.to(like.device))
     return network.requires_grad_(False)
 
-
+# %% ../nbs/06k_real_size.ipynb #f434000b
 def measure_pair(
     shapes: Shapes,
     config: EraseConfig,  # batch, rank, checkpointing
