@@ -75,7 +75,8 @@ def _augmented(q, k, v, weights, rows, mask):
         F.pad(q, padding), F.pad(k, padding), torch.cat([v, values], dim=-1),
         attn_mask=mask, scale=q.shape[-1] ** -0.5, # of the true width
     )
-    return joined[..., :width], joined[:, :, rows, width : width + weights.shape[-1]]
+    output, columns = joined.split([width, values.shape[-1]], dim=-1) # one copy backward, where slices need three
+    return output, columns[:, :, rows, : weights.shape[-1]]
 
 
 def _dense(q, k, v, weights, rows, mask):

@@ -878,8 +878,9 @@ def save_bank(
 
 def load_bank(
     path: Path,
+    device: str | torch.device = "cpu",  # of the model, where prompts and positions are; all else stays in the file
 ) -> TargetBank:
-    "Read it back."
+    "Read it back; what lies in main memory is mapped from the file, and read where a step asks for it."
     from safetensors import safe_open
     with safe_open(path, framework="pt") as file:
         words = json.loads(file.metadata()["words"])
@@ -887,8 +888,8 @@ def load_bank(
     words["sentences"] = [Sentence(*sentence) for sentence in words["sentences"]]
     for name in ("text", "kept_text"):
         names = [key for key in tensors if key.startswith(f"{name}.")]
-        words[name] = Text.of({key.removeprefix(f"{name}."): tensors.pop(key) for key in names})
-    return TargetBank(**words, **tensors)
+        words[name] = Text.of({key.removeprefix(f"{name}."): tensors.pop(key) for key in names}).to(device)
+    return TargetBank(**words, **tensors | {"image_ids": tensors["image_ids"].to(device)})
 
 # %% ../nbs/09c_table4.ipynb #09c00008
 def shared_bank(
@@ -906,7 +907,7 @@ def shared_bank(
     about |= {"concept": asdict(concept), "world": world_concepts(), "at": [str(pipe.dtype), pipe.device.type]}
     digest = hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()[:32]
     try:
-        return load_bank(folder / f"{digest}.safetensors")
+        return load_bank(folder / f"{digest}.safetensors", pipe._execution_device)
     except (OSError, SafetensorError):
         bank = build_bank(pipe, concept, config)
     folder.mkdir(parents=True, exist_ok=True)

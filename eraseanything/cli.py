@@ -27,6 +27,7 @@ import tyro
 from .attacks import ATTACKS
 from .attention import heat_maps, plot_heat_maps
 from .baselines import METHODS, OURS, SCOPES, erase_with, start_config, told_config
+from .benchmark import shared_bank
 from .bilevel import CHECKPOINT, WEIGHTS, EraseConfig
 from .bilevel import config_from_dict, deterministic, load_erasure, read_about, read_lora, records_for, whole
 from .concepts import find_concept
@@ -232,6 +233,7 @@ class Erase:
     score: tyro.conf.FlagCreatePairsOff[bool] = True  # score the erasure and the untouched model
     score_seeds: int = 3  # pictures for each wording when scoring
     score_steps: int | None = None  # Euler steps of those pictures; as many as suit the model without it
+    bank_cache: Path | None = None  # folder that remembers target banks, for a concept's runs with other losses, rates, steps
     base_cache: Path | None = None  # folder that remembers what untouched models drew; a benchmark shares one
     resume: tyro.conf.FlagCreatePairsOff[bool] = False  # go on from the last checkpoint in --out
     checkpoint_every: int = 0  # write a checkpoint every so many iterations; 0 writes none
@@ -251,6 +253,10 @@ class Erase:
             raise InputError("The concept is empty: name what to erase, such as cat.")
         if self.score_seeds < 1 or self.checkpoint_every < 0 or (self.score_steps or 1) < 1:
             raise InputError("--score-seeds and --score-steps start at 1, --checkpoint-every at 0.")
+        if self.bank_cache:
+            check_writable(self.bank_cache / "bank")
+            if self.method != OURS:
+                raise InputError(f"--bank-cache remembers the banks of {OURS} only: leave it out.")
         if process_number() == 0:  # the others write nothing
             check_out_folder(self.folder(), reuse=self.overwrite or self.resume)
         if launched() > 1 and self.method != OURS:
@@ -271,8 +277,9 @@ class Erase:
         judge = Judge.load(self.judge) if judged else None
         out = self.folder()
         with unmade(out), processes(), deterministic(self.deterministic):
+            bank = shared_bank(pipe, concept, config, self.bank_cache) if self.bank_cache else None
             erasure = erase_with(pipe, concept, self.method, config, out=out, resume=self.resume,
-                                 checkpoint_every=self.checkpoint_every)
+                                 checkpoint_every=self.checkpoint_every, bank=bank)
         if process_number() > 0:
             return
         stale = ["scores.json"] if self.resume or self.checkpoint_every else ["scores.json", CHECKPOINT]
@@ -1271,3 +1278,7 @@ class Planning:
 
 
 COMMANDS["plan"] = Planning
+
+# %% ../nbs/12z_launch.ipynb #cf030003
+if __name__ == "__main__" and __package__ == "eraseanything":
+    sys.exit(main())

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FLUX_PARTS', 'KNOWN', 'HALF', 'ON_GPU', 'ON_CPU', 'BYTES', 'RESERVE', 'CARDS', 'Shapes', 'shapes_of',
            'FusedAttention', 'SavedBytes', 'Cost', 'pass_cost', 'Blocks', 'block_costs', 'kept_bytes', 'Option', 'Need',
-           'bank_numbers', 'loop_memory', 'work', 'plan', 'parse_memory', 'card_of', 'choose', 'plan_table']
+           'bank_numbers', 'loop_memory', 'work', 'need_of', 'plan', 'parse_memory', 'card_of', 'choose', 'plan_table']
 
 # %% ../nbs/06h_plan.ipynb #435a0004
 from collections import Counter
@@ -40,7 +40,7 @@ class Shapes:
     image_tokens: int  # of a picture
     steps: int  # Euler steps that suit the model
 
-
+# %% ../nbs/06h_plan.ipynb #435a0008
 def _weights_in(
     folder: Path,  # one part of a checkpoint
 ) -> int:
@@ -72,7 +72,7 @@ def _usual(
     "How FLUX.1-dev is used, or FLUX.1-schnell."
     return Sampling() if config["guidance_embeds"] else Sampling(guidance_scale=0.0, num_inference_steps=4)
 
-# %% ../nbs/06h_plan.ipynb #435a0008
+# %% ../nbs/06h_plan.ipynb #435a0009
 def _of_hub(
     model: str,  # a hub id
 ) -> dict:  # of its transformer
@@ -107,7 +107,7 @@ def shapes_of(
     text = sampling.max_sequence_length
     return Shapes(config, parts, text, height * width // pixels**2, sampling.num_inference_steps)
 
-# %% ../nbs/06h_plan.ipynb #435a000d
+# %% ../nbs/06h_plan.ipynb #435a000e
 class FusedAttention(TorchFunctionMode):
     "On the meta device: attention as the kernels of a GPU, or of a CPU, do it."
 
@@ -130,7 +130,7 @@ class FusedAttention(TorchFunctionMode):
             return aten._scaled_dot_product_flash_attention(q, k, v, 0.0, False, scale=scale)[0]
         return aten._scaled_dot_product_efficient_attention(q, k, v, None, True, scale=scale)[0]
 
-# %% ../nbs/06h_plan.ipynb #435a000f
+# %% ../nbs/06h_plan.ipynb #435a0010
 class SavedBytes:
     "Inside its `with` block, counts the memory that a graph keeps for the backward pass."
 
@@ -160,7 +160,7 @@ class SavedBytes:
         "Bytes."
         return sum(storage.nbytes() for storage in self.kept.values())
 
-# %% ../nbs/06h_plan.ipynb #435a0012
+# %% ../nbs/06h_plan.ipynb #435a0013
 class Cost(NamedTuple):
     "What a pass takes, or a part of one."
 
@@ -198,7 +198,7 @@ def _inputs(
     levels = torch.full([batch], 0.5, device=like.device)
     return zeros(batch, shapes.image_tokens, config.in_channels), levels, text, zeros(shapes.image_tokens, 3), 3.5
 
-# %% ../nbs/06h_plan.ipynb #435a0013
+# %% ../nbs/06h_plan.ipynb #435a0014
 def pass_cost(
     network: torch.nn.Module,  # a transformer with an adapter, its other weights frozen
     shapes: Shapes,
@@ -230,7 +230,7 @@ def pass_cost(
     numbers = [sum(p.numel() for p in network.parameters() if p.requires_grad is trained) for trained in (False, True)]
     return Cost(saved.total, forward, backward, *numbers)
 
-# %% ../nbs/06h_plan.ipynb #435a0017
+# %% ../nbs/06h_plan.ipynb #435a0018
 class Blocks(NamedTuple):
     "The cost of a pass, split."
 
@@ -266,7 +266,7 @@ def block_costs(
     return {kind: Blocks(small[kind], one_dual[kind].plus(small[kind], -1), one_single[kind].plus(small[kind], -1),
                          shapes.config) for kind in small}
 
-# %% ../nbs/06h_plan.ipynb #435a001a
+# %% ../nbs/06h_plan.ipynb #435a001b
 def kept_bytes(
     blocks: Blocks,  # of one kind of pass
     shapes: Shapes,
@@ -284,7 +284,7 @@ def kept_bytes(
     stream = batch * (shapes.text_tokens + shapes.image_tokens) * width * dtype.itemsize
     return (count + 1) * stream + max(blocks.dual.saved, blocks.single.saved)  # and what the last block gives
 
-# %% ../nbs/06h_plan.ipynb #435a001d
+# %% ../nbs/06h_plan.ipynb #435a001e
 class Option(NamedTuple):
     "Settings that decide memory and time, and nothing else."
 
@@ -308,7 +308,7 @@ ON_CPU = (Option("float32"), Option("float32", gradient_checkpointing=True), Opt
 BYTES = {"float32": 4, "float16": 2, HALF: 2, "int8": 1, "nf4": 0.5 + 4 / 64}  # of a weight
 RESERVE = 2**30  # for the driver, the kernels' own workspaces and what is in flight: assumed, not counted
 
-
+# %% ../nbs/06h_plan.ipynb #435a001f
 @dataclass(frozen=True)
 class Need:
     "What a run with some settings takes."
@@ -333,7 +333,7 @@ class Need:
         "How long the run takes."
         return (self.bank_work + steps * self.pair) / (tflops * 1e12 * share)
 
-# %% ../nbs/06h_plan.ipynb #435a001f
+# %% ../nbs/06h_plan.ipynb #435a0021
 def bank_numbers(
     shapes: Shapes,
     settings: EraseConfig,
@@ -348,7 +348,7 @@ def bank_numbers(
     prompt = shapes.text_tokens * shapes.config["joint_attention_dim"] + shapes.config["pooled_projection_dim"]
     return places + features * (settings.weights.rsc > 0), (concept + others) * prompt
 
-
+# %% ../nbs/06h_plan.ipynb #435a0022
 def loop_memory(
     shapes: Shapes,
     settings: EraseConfig,
@@ -377,7 +377,7 @@ def _others(
     return sum(count * (large if part == "text_encoder_2" else BYTES[option.dtype])
                for part, count in shapes.parts.items())
 
-# %% ../nbs/06h_plan.ipynb #435a0020
+# %% ../nbs/06h_plan.ipynb #435a0023
 def work(
     shapes: Shapes,
     settings: EraseConfig,
@@ -395,12 +395,29 @@ def work(
     return pair, asked * one[0] + features * one[1]
 
 
+def need_of(
+    shapes: Shapes,
+    settings: EraseConfig,
+    blocks: dict[str, Blocks],  # from `block_costs`
+    option: Option,
+) -> Need:
+    "What a run takes in one way to hold it."
+    memory = loop_memory(shapes, settings, blocks, option)
+    one = max(blocks["keep"].dual.saved, blocks["keep"].single.saved) / settings.batch_size
+    batch = min(settings.bank_batch, max(1, int(memory["kept for backward"] / one)))  # no more than training needs
+    pair, bank_work = work(shapes, settings, blocks, option.gradient_checkpointing)
+    alone = [replace(shapes, parts={part: count}) for part, count in shapes.parts.items()] if option.offload else []
+    before = max([_others(part, option) for part in alone], default=0)
+    bank = bank_numbers(shapes, settings)[0] * getattr(torch, option.dtype).itemsize
+    return Need(option._replace(bank_batch=batch), memory, before, bank, pair, bank_work)
+
+# %% ../nbs/06h_plan.ipynb #435a0024
 def plan(
     model: str | Path | None = None,  # a folder or a hub id; None is the embedded model
     resolution: int | None = None,  # sides of a picture in pixels; None: as the model is used
     settings: EraseConfig = EraseConfig(),  # rank, batch, steps and the size of the bank count here
     device: str = "cuda",  # "cuda" or "cpu"
-    **fixed,  # fields of `Option` that are settled already
+    **fixed,  # fields of `Option` that are settled already; None leaves one open
 ) -> list[Need]:  # exact and fast ways first
     "What a run takes, for each way to hold it in memory."
     shapes, found, costs = shapes_of(model, resolution), [], {}
@@ -412,18 +429,10 @@ def plan(
             continue
         if option.dtype not in costs:
             costs[option.dtype] = block_costs(shapes, settings, getattr(torch, option.dtype), device)
-        blocks = costs[option.dtype]
-        memory = loop_memory(shapes, settings, blocks, option)
-        one = max(blocks["keep"].dual.saved, blocks["keep"].single.saved) / settings.batch_size
-        batch = min(settings.bank_batch, max(1, int(memory["kept for backward"] / one)))
-        pair, bank_work = work(shapes, settings, blocks, option.gradient_checkpointing)
-        before = 0 if not option.offload else max(_others(replace(shapes, parts={part: count}), option)
-                                                  for part, count in shapes.parts.items())
-        bank = bank_numbers(shapes, settings)[0] * getattr(torch, option.dtype).itemsize
-        found.append(Need(option._replace(bank_batch=batch), memory, before, bank, pair, bank_work))
+        found.append(need_of(shapes, settings, costs[option.dtype], option))
     return found
 
-# %% ../nbs/06h_plan.ipynb #435a0027
+# %% ../nbs/06h_plan.ipynb #435a002b
 CARDS = {"RTX 3090": (24, 71), "RTX 4090": (24, 165), "RTX 5090": (32, 209), "L40S": (48, 362), "A100 40GB": (40, 312),
          "A100": (80, 312), "H100": (80, 989), "H200": (141, 989)}  # GB, 10^12 operations a second in bfloat16
 
@@ -464,7 +473,7 @@ def choose(
     raise InputError(f"Nothing fits into {memory / 2**30:.1f} GB: the leanest way ({least.option}) needs "
                      f"{least.peak / 2**30:.1f} GB; a smaller resolution or batch would need less.")
 
-# %% ../nbs/06h_plan.ipynb #435a002a
+# %% ../nbs/06h_plan.ipynb #435a002e
 def plan_table(
     needs: list[Need],  # of `plan`
     settings: EraseConfig,
