@@ -328,6 +328,27 @@ def _refuse_constant(name: str):
     raise ValueError(f"{name} is not a number")
 
 
+def _check_words(reply: Reply, concept: str, k: int) -> None:
+    buckets = {name: getattr(reply, name) for name in BUCKETS}
+    short = [name for name, bucket in buckets.items() if len(bucket) < k]
+    if short or not reply.synonyms:
+        raise AgentError(f"{(short or ['synonyms'])[0]}: too few words")
+    irrelevant = [w.word.lower() for bucket in buckets.values() for w in bucket]
+    synonyms = [w.lower() for w in reply.synonyms]
+    known = {concept.lower(), *wordnet_synonyms(concept)}
+    tokens = set(re.findall(r"\w+", concept.lower())) - _FUNCTION_WORDS
+    for word in irrelevant + synonyms:
+        if (irrelevant + synonyms).count(word) > 1:
+            raise AgentError(f"'{word}' appears twice")
+        if word == concept.lower() or (word in irrelevant and tokens & set(re.findall(r"\w+", word))):
+            raise AgentError(f"'{word}' repeats the concept")
+        if word in irrelevant and word in known:
+            raise AgentError(f"'{word}' means the concept")
+    means = [sum(w.score for w in bucket) / len(bucket) for bucket in buckets.values()]
+    if not means[0] < means[1] < means[2]:
+        raise AgentError("the buckets are out of order: mean scores must rise from no_relation to mid")
+
+# %% ../nbs/03a_agent.ipynb #2ced3ccf
 def parse_reply(
     text: str, # what the model answered; a fence or a sentence around the JSON is forgiven
     concept: str, # must not be among the answers
@@ -349,27 +370,6 @@ def parse_reply(
         raise AgentError(f"the reply is not JSON: {error}") from None
     _check_words(reply, concept, k)
     return reply
-
-
-def _check_words(reply: Reply, concept: str, k: int) -> None:
-    buckets = {name: getattr(reply, name) for name in BUCKETS}
-    short = [name for name, bucket in buckets.items() if len(bucket) < k]
-    if short or not reply.synonyms:
-        raise AgentError(f"{(short or ['synonyms'])[0]}: too few words")
-    irrelevant = [w.word.lower() for bucket in buckets.values() for w in bucket]
-    synonyms = [w.lower() for w in reply.synonyms]
-    known = {concept.lower(), *wordnet_synonyms(concept)}
-    tokens = set(re.findall(r"\w+", concept.lower())) - _FUNCTION_WORDS
-    for word in irrelevant + synonyms:
-        if (irrelevant + synonyms).count(word) > 1:
-            raise AgentError(f"'{word}' appears twice")
-        if word == concept.lower() or (word in irrelevant and tokens & set(re.findall(r"\w+", word))):
-            raise AgentError(f"'{word}' repeats the concept")
-        if word in irrelevant and word in known:
-            raise AgentError(f"'{word}' means the concept")
-    means = [sum(w.score for w in bucket) / len(bucket) for bucket in buckets.values()]
-    if not means[0] < means[1] < means[2]:
-        raise AgentError("the buckets are out of order: mean scores must rise from no_relation to mid")
 
 # %% ../nbs/03a_agent.ipynb #da962f86
 _SYSTEM = "You are a helpful assistant and a well-established language expert."
@@ -505,7 +505,7 @@ def _receive(create, request: dict):
             raise AgentError("the endpoint's answer was cut off") from None
         return None
 
-
+# %% ../nbs/03a_agent.ipynb #f3809029
 def _complete(agent: Agent, client, messages: list, deadline: float) -> str:
     "One reply, in the strictest format that the server accepts."
     import openai
@@ -711,6 +711,27 @@ def _from_wordnet(name: str, kind: str) -> dict:
     return {"synonyms": wordnet_synonyms(name)} | wordnet_buckets(name)
 
 # %% ../nbs/03b_records.ipynb #dc415cfc
+def _merge(said: dict[str, dict], source: dict | None = None) -> tuple[dict, dict]:
+    "For every field the first source that has it; an empty list counts only from the user."
+    found, source = {}, dict(source or {})
+    for origin, given in said.items():
+        for key, value in given.items():
+            if key not in found and (value or origin in ("", "user")):
+                found[key] = value
+                if origin:
+                    source[key] = origin
+    return found, source
+
+
+def _warn_about(name: str, found: dict, source: dict) -> None:
+    "One sentence when something is missing."
+    lacks = [] if found.get("synonyms") or source.get("synonyms") == "user" else ["synonym"]
+    lacks += [] if any(found.get(bucket) for bucket in BUCKETS) else ["irrelevant word"]
+    if lacks:
+        help = "going on without; give synonyms, a concept file or an agent to help"
+        warnings.warn(f"No {' and no '.join(lacks)} is known for '{name}': {help}.", stacklevel=3)
+
+# %% ../nbs/03b_records.ipynb #b12dab64
 def find_concept(
     name: str, # the word or phrase to erase
     kind: str | None = None, # one of `TEMPLATES`; the record's when not given, else "entity"
@@ -737,27 +758,6 @@ def find_concept(
     _warn_about(name, found, source)
     templates = found.pop("templates", None) or TEMPLATES.get(found["kind"], [])
     return Concept(name, templates=list(templates), source=source, **found)
-
-
-def _merge(said: dict[str, dict], source: dict | None = None) -> tuple[dict, dict]:
-    "For every field the first source that has it; an empty list counts only from the user."
-    found, source = {}, dict(source or {})
-    for origin, given in said.items():
-        for key, value in given.items():
-            if key not in found and (value or origin in ("", "user")):
-                found[key] = value
-                if origin:
-                    source[key] = origin
-    return found, source
-
-
-def _warn_about(name: str, found: dict, source: dict) -> None:
-    "One sentence when something is missing."
-    lacks = [] if found.get("synonyms") or source.get("synonyms") == "user" else ["synonym"]
-    lacks += [] if any(found.get(bucket) for bucket in BUCKETS) else ["irrelevant word"]
-    if lacks:
-        help = "going on without; give synonyms, a concept file or an agent to help"
-        warnings.warn(f"No {' and no '.join(lacks)} is known for '{name}': {help}.", stacklevel=3)
 
 # %% ../nbs/03b_records.ipynb #8b9f74f5
 def draw_irrelevant(

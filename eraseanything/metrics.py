@@ -20,7 +20,7 @@ from PIL import Image
 from .attacks import attacked_prompts, wilson_interval
 from .bilevel import EraseConfig
 from .concepts import TEMPLATES, fill, find_concept, preserve_prompts, without, world_concepts
-from .flux import InputError, _quietly
+from .flux import InputError, quietly
 
 # %% ../nbs/08_metrics.ipynb #1cbc298c
 def judge_folder() -> Path:  # inside the package
@@ -41,7 +41,7 @@ class Judge:
         from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
         source = str(folder or judge_folder())
         try:
-            with _quietly(folder is None):
+            with quietly(folder is None):
                 model = CLIPModel.from_pretrained(source).to(device)
             tokenizer = AutoTokenizer.from_pretrained(source)
             processor = AutoImageProcessor.from_pretrained(source)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FLUX_PARTS', 'KNOWN', 'HALF', 'ON_GPU', 'ON_CPU', 'BYTES', 'RESERVE', 'CARDS', 'Shapes', 'shapes_of',
-           'FusedAttention', 'SavedBytes', 'Cost', 'pass_cost', 'Blocks', 'block_costs', 'kept_bytes', 'Option', 'Need',
+           'FusedAttention', 'Cost', 'pass_cost', 'Blocks', 'block_costs', 'kept_bytes', 'Option', 'Need',
            'bank_numbers', 'loop_memory', 'work', 'need_of', 'plan', 'parse_memory', 'card_of', 'choose', 'plan_table']
 
 # %% ../nbs/06h_plan.ipynb #435a0004
@@ -20,9 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
-from .attention import ColumnProbe, indicator
+from .attention import ColumnProbe, SavedBytes, indicator
 from .bilevel import EraseConfig, add_lora
-from .flux import EMBEDDED, FLUX_DEV, InputError, Sampling, Text, _source_of, on_paper, velocity
+from .flux import EMBEDDED, FLUX_DEV, InputError, Sampling, Text, _source_of, check_folder, on_paper
+from .flux import velocity
 
 # %% ../nbs/06h_plan.ipynb #435a0007
 FLUX_PARTS = {"text_encoder_2": 4_762_310_656, "text_encoder": 123_060_480, "vae": 83_819_683}  # weights
@@ -58,6 +59,9 @@ def _of_folder(
     folder: Path,  # a whole checkpoint
 ) -> tuple[dict, dict[str, int], Sampling, int]:  # transformer, weights of the others, sampling, pixels of a token
     "What the files of a checkpoint say."
+    kind = check_folder(folder)["_class_name"]
+    if kind != "FluxPipeline":
+        raise InputError(f"{folder} holds a {kind}, and a plan counts what a FluxPipeline does: measure a short run instead.")
     config = json.loads((folder / "transformer" / "config.json").read_text())
     vae = json.loads((folder / "vae" / "config.json").read_text())
     parts = {part: _weights_in(folder / part) for part in FLUX_PARTS}
@@ -129,36 +133,6 @@ class FusedAttention(TorchFunctionMode):
         if q.shape[-1] == v.shape[-1]:
             return aten._scaled_dot_product_flash_attention(q, k, v, 0.0, False, scale=scale)[0]
         return aten._scaled_dot_product_efficient_attention(q, k, v, None, True, scale=scale)[0]
-
-# %% ../nbs/06h_plan.ipynb #435a0010
-class SavedBytes:
-    "Inside its `with` block, counts the memory that a graph keeps for the backward pass."
-
-    def __init__(self,
-        network: torch.nn.Module,  # whose weights do not count
-    ):
-        self.weights = {p.untyped_storage()._cdata for p in network.parameters()}
-        self.kept = {}  # storages stay alive here, so that no address is used twice
-        self.hooks = torch.autograd.graph.saved_tensors_hooks(self.note, lambda tensor: tensor)
-
-    def note(self, tensor: torch.Tensor) -> torch.Tensor:
-        "Called for every tensor that is kept."
-        storage = tensor.untyped_storage()
-        if storage._cdata not in self.weights:
-            self.kept[storage._cdata] = storage
-        return tensor
-
-    def __enter__(self):
-        self.hooks.__enter__()
-        return self
-
-    def __exit__(self, *exception):
-        self.hooks.__exit__(*exception)
-
-    @property
-    def total(self) -> int:
-        "Bytes."
-        return sum(storage.nbytes() for storage in self.kept.values())
 
 # %% ../nbs/06h_plan.ipynb #435a0013
 class Cost(NamedTuple):

@@ -26,7 +26,7 @@ def process_number() -> int:
     "The number of this process; the one that is 0 writes files and speaks."
     return int(os.environ.get("RANK", 0)) if launched() > 1 else 0
 
-
+# %% ../nbs/05a_processes.ipynb #030f34cf
 def use_own_gpu() -> None:
     "Make the GPU of this process's number on its machine the one that \"cuda\" means."
     if launched() > 1 and torch.cuda.is_available():
@@ -67,7 +67,7 @@ def share(
     "The items of a batch that this process works on."
     return batch if together() == 1 else batch.chunk(together())[dist.get_rank()]
 
-
+# %% ../nbs/05a_processes.ipynb #347084bf
 def averaged(
     values: dict[str, float],  # the same names in all processes
 ) -> dict[str, float]:
@@ -78,7 +78,7 @@ def averaged(
     dist.all_reduce(sums)
     return dict(zip(values, (sums / together()).tolist()))
 
-
+# %% ../nbs/05a_processes.ipynb #7f971df5
 def average_gradients(
     parameters,  # the adapter's, in the same order in all processes
 ) -> None:

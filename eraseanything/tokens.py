@@ -47,7 +47,7 @@ def _counted_offsets(
             offsets[i] = (before, before if pieces[i] == "▁" else after)
     return offsets
 
-
+# %% ../nbs/01_tokens.ipynb #8b482838
 @dataclass(frozen=True)
 class Pieces:
     "A prompt cut into tokens, before any truncation."
@@ -187,7 +187,7 @@ def whole_words(
             words.setdefault(word, number)
     return words
 
-
+# %% ../nbs/01a_synonyms.ipynb #0ec65f11
 def neighbours(
     words: list[str],  # the words to choose from
     features: torch.Tensor,  # a row for each of them, [W, D]
@@ -199,7 +199,7 @@ def neighbours(
     best = cosines.topk(min(k, len(words)))
     return [(words[i], value) for value, i in zip(best.values.tolist(), best.indices.tolist())]
 
-
+# %% ../nbs/01a_synonyms.ipynb #1cc04b01
 def nearest_words(
     tokenizer,  # any tokenizer of transformers
     embedding_weight: torch.Tensor,  # one row for each token id
