@@ -48,7 +48,7 @@ def main() -> int:
              "clock": "processor seconds", "load_average_before": round(load, 1), "seconds": round(time.time() - start),
              "remark": asked.remark, "settings": config_to_dict(EraseConfig())}
     with whole(asked.out / "bench.csv") as path, open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS)
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
     with whole(asked.out / "bench.json") as path:

@@ -25,7 +25,8 @@ STARTS = {  # texts to begin with, so that the fuzzer need not find the formats 
     "log": '{"step": 1, "esd": 0.5}\n{"step": 2}\n',
     "sweep": "experiments: [table3]\nseeds: [0, 1]\nsettings:\n  steps: [1, 2]\n",
     "prompts": "prompt,seed,guidance\na cat,1,3.5\n",
-    "reply": '{"synonyms": ["kitty"], "high": ["dog"], "mid": ["bird"], "no_relation": ["car"]}',
+    "reply": '{"synonyms": ["kitty"], "no_relation": [["car", 0.1], ["tree", 0.1], ["box", 0.2]], '
+             '"far": [["hat", 0.3], ["sofa", 0.3], ["milk", 0.4]], "mid": [["dog", 0.6], ["fox", 0.5], ["lion", 0.6]]}',
 }
 
 
