@@ -41,6 +41,7 @@ class RivalConfig(EraseConfig):
     scope: str = "paper"  # which projections change
     method: ClassVar[str] = ""  # its name
     native: ClassVar[re.Pattern] = ATTENTION  # the projections of its native scope
+    natively: ClassVar[dict] = {}  # settings that differ there, when nobody names any
     ranges: ClassVar[dict] = {}  # of its own settings
     choices: ClassVar[dict] = {}
 
@@ -123,7 +124,8 @@ def method_config(
         known = ", ".join([OURS, *METHODS])
         raise InputError(f"There is no method called {method!r}: one of {known} would be right.")
     kind = METHODS[method].config
-    config = kind() if config is None else config
+    if config is None:
+        config = kind(**kind.natively) if scope == "native" else kind()
     if not isinstance(config, kind):
         raise InputError(f"{method} takes a {kind.__name__}, not a {type(config).__name__}.")
     return config if scope is None else replace(config, scope=scope)
@@ -162,9 +164,10 @@ def erase_with(
 # %% ../nbs/07_baselines.ipynb #09356659
 def start_config(
     method: str,  # a name of `METHODS`, or "eraseanything"
+    scope: str = "paper",  # which projections change
 ) -> EraseConfig:  # its defaults
-    "The settings that a method starts with."
-    return EraseConfig() if method == OURS else method_config(method)
+    "The settings that a method starts with in a scope."
+    return EraseConfig() if method == OURS else method_config(method, scope=scope)
 
 
 def read_own(

@@ -459,10 +459,11 @@ def parse(
     if not path and method == OURS:
         return command
     told = read_config(path)[1] if path else {}
-    method = getattr(read(**told), "method", OURS)
+    asked = read(**told)
+    method, scope = getattr(asked, "method", OURS), getattr(asked, "scope", "paper")
     if told.get("method", OURS) != method:  # the file is about another
         told = {}
-    start = start_config(method)
+    start = start_config(method, scope)
     settings = read_settings(path, start) if path else Settings.of(start)
     return read(**told, settings=settings)
 
