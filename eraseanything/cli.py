@@ -158,7 +158,7 @@ def warn_if_unseen(
     known = {word.lower() for entry in world_concepts() for word in (entry["name"], *entry["synonyms"])}
     if model != EMBEDDED or name.lower() in known:
         return
-    near = " or ".join(difflib.get_close_matches(name.lower(), sorted(known)))
+    near = " or ".join(difflib.get_close_matches(name.lower(), sorted(known), cutoff=0.7))
     hint = f"did you mean {near}?" if near else "eraseanything doctor lists what it draws."
     warnings.warn(f"{EMBEDDED} has never seen '{name}', so there is nothing to erase: {hint}", stacklevel=2)
 
