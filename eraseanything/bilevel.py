@@ -872,7 +872,7 @@ import threading
 import time
 
 from .files import locked, sealed, whole
-from .flux import sample
+from .flux import label_font, sample
 from .processes import check_batch, process_number
 
 # %% ../nbs/06c_erasing.ipynb #f51bbe43
@@ -936,16 +936,17 @@ def comparison(
     cell: int = 96,  # side of a picture in pixels
 ):  # one PIL picture
     "A row for each label, a column for each prompt, its group and prompt written over it."
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
-    font, top = ImageFont.load_default(10), 46
-    left = 10 + max(round(font.getlength(label)) for label in rows)
+    font = label_font()
+    headings = [wrapped(prompt, font, cell - 6) for _, prompt in prompts]
+    left, top = 10 + max(round(font.getlength(label)) for label in rows), 20 + 13 * max(map(len, headings))
     sheet = Image.new("RGB", (left + len(prompts) * cell, top + len(rows) * cell), "white")
     draw = ImageDraw.Draw(sheet)
-    for i, (group, prompt) in enumerate(prompts):
+    for i, ((group, _), lines) in enumerate(zip(prompts, headings)):
         x, kept = left + i * cell, group.endswith("related") or group == "without"
         draw.text((x + 3, 2), group, "darkgreen" if kept else "firebrick", font)
-        for n, line in enumerate(wrapped(prompt, draw, font, cell - 6)[:2]):
+        for n, line in enumerate(lines):
             draw.text((x + 3, 17 + 13 * n), line, "black", font)
         for j, pictures in enumerate(rows.values()):
             sheet.paste(pictures[i].convert("RGB").resize((cell - 2, cell - 2)), (x, top + j * cell))
@@ -956,7 +957,6 @@ def comparison(
 
 def wrapped(
     text: str,  # a prompt
-    draw,
     font,  # of PIL
     width: int,  # in pixels
 ) -> list[str]:  # lines that fit
@@ -964,7 +964,7 @@ def wrapped(
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
-        if draw.textlength(longer, font) <= width:
+        if font.getlength(longer) <= width:
             lines[-1] = longer
         else:
             lines.append(word)

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import yaml
 from browser import find_chromium, lab_faults, site_faults, study_faults
+from links import markdown_faults
 from readme import readme
 from website import build, chapters, link_faults
 
@@ -97,6 +98,13 @@ def check_clean(folder: Path) -> None:
 def check_readme(folder: Path) -> None:
     if (ROOT / "README.md").read_text(encoding="utf-8") != readme(ROOT / "nbs" / "index.ipynb"):
         raise Failure("README.md is not what nbs/index.ipynb says; run make readme")
+
+
+def check_links(folder: Path) -> None:
+    "README, the other pages and the notebooks name no file, heading or chapter that is not there."
+    faults = markdown_faults()
+    if faults:
+        raise Failure("\n".join(faults))
 
 
 def check_site(folder: Path) -> None:
@@ -197,6 +205,7 @@ def main(words: list[str]) -> int:
         "library in step with the notebooks": check_library,
         "notebooks clean": check_clean,
         "README in step with index.ipynb": check_readme,
+        "links of README and other pages": check_links,
         "website builds, links lead somewhere": check_site,
         "website in a browser": check_site_in_browser,
         "notebooks in JupyterLab": check_lab,

@@ -4,8 +4,8 @@
 
 A plain conversion: Markdown cells as they are, code cells as fenced blocks, their printed or Markdown
 outputs below them. Exported and hidden cells are left out. Pictures are files of the repository that a
-Markdown cell refers to (`../data/...` in the notebook, `data/...` in the README). The website is another
-matter: Quarto makes it from `_quarto.yml`.
+Markdown cell refers to (`../data/...` in the notebook, `data/...` in the README). A notebook's name in
+backticks becomes a link to it, as on the website, which is another matter: Quarto makes it from `_quarto.yml`.
 """
 import json
 import re
@@ -48,12 +48,23 @@ def cell_markdown(cell: dict) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
+def with_chapters(text: str, folder: Path) -> str:
+    "Markdown in which the names of `folder`'s notebooks in backticks are links; code blocks stay as they are."
+    def link(match: re.Match) -> str:
+        file = folder / f"{match[1]}.ipynb"
+        return f"[{match[0]}]({folder.name}/{file.name})" if file.is_file() else match[0]
+
+    parts = re.split(r"(^```.*?^```)", text, flags=re.M | re.S)  # every second one is a code block
+    return "".join(part if n % 2 else re.sub(r"(?<!\[)`(\w+)`", link, part) for n, part in enumerate(parts))
+
+
 def readme(notebook: Path) -> str:
     "The README's text for `notebook`."
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     parts = [part for part in map(cell_markdown, cells) if part]
     text = "\n\n".join([parts[0], NOTICE, *parts[1:]]) + "\n"
-    return re.sub(r"(\]\(|src=\")\.\./", r"\1", text)
+    text = re.sub(r"(\]\()(\w+\.ipynb)", rf"\1{notebook.parent.name}/\2", text)
+    return with_chapters(re.sub(r"(\]\(|src=\")\.\./", r"\1", text), notebook.parent)
 
 
 if __name__ == "__main__":
