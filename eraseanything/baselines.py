@@ -1273,7 +1273,8 @@ def contrast(
 class GemConfig(RivalConfig):
     "Settings of GEM."
 
-    steps: int = 200
+    steps: int = 120
+    lr_erase: float = 5e-4  # nothing stops it from going too far but a short run
     repulsion: float = 1.0  # eta: how much the distance to the concept makes up for that to the anchor
     anchor: str = ""  # the word in the concept's place; empty: nothing there
     early: float = 0.36  # share of a trajectory's steps, from noise on, that count (10 of 28)
