@@ -393,7 +393,8 @@ from .baselines import METHODS as TOOLS, SCOPES, told_config
 
 # %% ../nbs/09_methods.ipynb #09m00006
 TITLES = {OURS: METHOD, "esd": "ESD", "uce": "UCE", "ca-model": "CA (model)", "ca-noise": "CA (noise)", "mace": "MACE",
-          "eap": "EAP", "meta": "Meta-Unlearning", "columns": "columns zeroed"}
+          "eap": "EAP", "meta": "Meta-Unlearning", "columns": "columns zeroed",
+          "gem": "GEM", "spm": "SPM", "erase++": "EraseAnything++"}
 
 
 def every_method() -> tuple[str, ...]:
