@@ -249,9 +249,10 @@ def train(
 class EsdConfig(RivalConfig):
     "Settings of ESD."
 
-    steps: int = 200
+    steps: int = 400
     form: str = "old"  # how eta counts: "old" from the empty prompt, "new" from the concept, one more
     method: ClassVar[str] = "esd"
+    natively: ClassVar[dict] = dict(lr_erase=3e-4, steps=100)
     choices: ClassVar[dict] = dict(form=("old", "new"))
 
 
@@ -403,13 +404,14 @@ class UceConfig(RivalConfig):
     trajectories: int = 8
     shuffled: float = 0.0
     preserve_prompts: int = 80
-    lam: float = 0.02  # price of moving the weights
+    lam: float = 0.002  # price of moving the weights
     erase_scale: float = 1.0  # how much the concept counts
-    preserve_scale: float = 1.0  # and how much what is kept
+    preserve_scale: float = 0.1  # and how much what is kept
     guide: str = ""  # a word to put in the concept's place; empty: nothing
     points: int = 4  # noise levels at which the vectors are read
     method: ClassVar[str] = "uce"
     native: ClassVar[re.Pattern] = re.compile(r"context_embedder|time_text_embed\.text_embedder\.linear_1")
+    natively: ClassVar[dict] = dict(lam=0.02)
     ranges: ClassVar[dict] = {
         "lam": (0, 10**6), "erase_scale": (0, 10**6), "preserve_scale": (0, 10**6), "points": (1, 1000),
     }
@@ -498,6 +500,7 @@ class CaConfig(RivalConfig):
     "Settings of CA with the model's own answer as target."
 
     steps: int = 200
+    lr_erase: float = 3e-3
     trajectories: int = 1  # no place of the concept's own is needed
     form: str = "model"  # the target: what the "model" gives for the anchor, or the "noise" less the picture
     teacher: str = "frozen"  # who gives it: the frozen model, or the current one
@@ -507,6 +510,7 @@ class CaConfig(RivalConfig):
     prior: float = 0.0  # weight of training on the anchors with their own prompts
     method: ClassVar[str] = "ca-model"
     native: ClassVar[re.Pattern] = TEXT_KV
+    natively: ClassVar[dict] = dict(lr_erase=1e-3, steps=400)
     ranges: ClassVar[dict] = dict(pictures=(1, 10**4), augment=(0, 1), prior=(0, 100))
     choices: ClassVar[dict] = dict(form=("model", "noise"), teacher=("frozen", "current"))
 
@@ -515,6 +519,7 @@ class CaConfig(RivalConfig):
 class CaNoiseConfig(CaConfig):
     "Settings of CA with the noise as target."
 
+    steps: int = 400
     form: str = "noise"
     method: ClassVar[str] = "ca-noise"
 
@@ -615,19 +620,20 @@ from .losses import Columns, column_list
 class MaceConfig(RivalConfig):
     "Settings of MACE; steps and rate are those of its second stage."
 
-    steps: int = 60
+    steps: int = 120
     trajectories: int = 8
     shuffled: float = 0.0
     preserve_prompts: int = 40
     mapped: str = ""  # the word in the concept's place; empty: a related one
     lam: float = 0.02  # price of moving the weights
-    preserve_scale: float = 1.0  # how much a token of what is kept counts
+    preserve_scale: float = 0.1  # how much a token of what is kept counts
     points: int = 2  # noise levels at which tokens are read
     threshold: float = 0.5  # a patch is the concept's above this share of the map's maximum
     low: float = 0.3  # noise levels of the second stage
     high: float = 0.7
     method: ClassVar[str] = "mace"
     native: ClassVar[re.Pattern] = TEXT_KV
+    natively: ClassVar[dict] = dict(preserve_scale=1.0)
     ranges: ClassVar[dict] = dict(lam=(1e-9, 10**6), preserve_scale=(0, 10**6), points=(1, 1000),
                                   threshold=(0, 1), low=(0, 1), high=(0, 1))
 
@@ -828,6 +834,7 @@ class EapConfig(EsdConfig):
     temperature: float = 2.0  # of the choice: the higher, the more even
     method: ClassVar[str] = "eap"
     native: ClassVar[re.Pattern] = re.compile(r"transformer_blocks\.\d+\.attn\.add_[qkv]_proj")
+    natively: ClassVar[dict] = dict(lr_erase=3e-4)
     ranges: ClassVar[dict] = dict(words=(1, 10**4), keep=(0, 100), gumbel_lr=(0, 100), temperature=(1e-3, 100))
 
 # %% ../nbs/07d_eap.ipynb #fde7333e
@@ -1276,13 +1283,13 @@ def contrast(
 class GemConfig(RivalConfig):
     "Settings of GEM."
 
-    steps: int = 120
-    lr_erase: float = 5e-4  # nothing stops it from going too far but a short run
+    steps: int = 100  # nothing stops it from going too far but a short run
     repulsion: float = 1.0  # eta: how much the distance to the concept makes up for that to the anchor
     anchor: str = ""  # the word in the concept's place; empty: nothing there
     early: float = 0.36  # share of a trajectory's steps, from noise on, that count (10 of 28)
     method: ClassVar[str] = "gem"
     native: ClassVar[re.Pattern] = re.compile(r"transformer_blocks\.\d+\.attn\.(add_[qk]_proj|to_[qk])")
+    natively: ClassVar[dict] = dict(lr_erase=3e-4)
     ranges: ClassVar[dict] = dict(repulsion=(0, 100), early=(0, 1))
 
 
@@ -1339,6 +1346,7 @@ class SpmConfig(EsdConfig):
     anchoring: float = 100.0  # lambda
     power: float = 1.0  # alpha: how much the distance counts
     method: ClassVar[str] = "spm"
+    natively: ClassVar[dict] = {}
     native: ClassVar[re.Pattern] = re.compile(
         r"(single_)?transformer_blocks\.\d+\.(attn\.(to_[qkv]|to_out\.0|add_[qkv]_proj|to_add_out)"
         r"|ff(_context)?\.net\.(0\.proj|2)|proj_mlp|proj_out)"
