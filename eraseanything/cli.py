@@ -31,6 +31,7 @@ from .baselines import METHODS, OURS, SCOPES, erase_with, start_config, told_con
 from .benchmark import shared_bank
 from .bilevel import CHECKPOINT, WEIGHTS, EraseConfig
 from .bilevel import config_from_dict, deterministic, load_erasure, read_about, read_lora, records_for, whole
+from .composition import GATED, load_gated
 from .concepts import find_concept, world_concepts
 from .flux import EMBEDDED, InputError, architecture, check_prompts, contact_sheet, load_pipeline
 from .flux import plot_architecture, sample
@@ -42,6 +43,7 @@ from .tokens import places_of
 # %% ../nbs/12_cli.ipynb #b9908047
 def parse_lora(
     text: str,  # FOLDER or FOLDER:STRENGTH
+    gated: bool = False,  # the folder may also be one of combine --how gated
 ) -> tuple[Path, float]:  # a folder that holds a LoRA, and a finite strength
     "Read the value of --lora; an InputError if there is no LoRA at that place."
     folder, _, strength = text.rpartition(":")
@@ -53,7 +55,11 @@ def parse_lora(
         folder, value = text, 1.0
     if not math.isfinite(value):
         raise InputError(f"The strength of --lora {text} is not finite: give a number such as {folder}:0.7.")
-    if not (Path(folder) / WEIGHTS).is_file():
+    if (Path(folder) / GATED).is_file() and not (Path(folder) / WEIGHTS).is_file():
+        if not gated:
+            raise InputError(f"{folder} holds gated LoRAs, which sample and attention take; anything else must attach "
+                             f"them with eraseanything.composition.load_gated(pipe, {folder!r}).")
+    elif not (Path(folder) / WEIGHTS).is_file():
         raise InputError(f"There is no LoRA at {folder}: give a folder with {WEIGHTS} in it.")
     return Path(folder), value
 
@@ -186,10 +192,14 @@ class Source:
         if self.model == EMBEDDED or Path(self.model).is_dir():  # no download: no bars for reading a file
             os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         pipe = load_pipeline(self.model, self.dtype, self.device, self.offload, self.quantize)
-        for folder, _ in loras:
+        plain = [folder for folder, _ in loras if (folder / WEIGHTS).is_file()]
+        for folder in plain:
             check_fits(pipe.transformer, folder)
         for folder, strength in loras:
-            load_erasure(pipe, folder, strength)
+            if folder in plain:
+                load_erasure(pipe, folder, strength)
+            else:
+                load_gated(pipe, folder, strength)  # which checks before it attaches
         return pipe
 
     def planned_device(self) -> str:
@@ -344,7 +354,7 @@ class Sample:
     prompt: _Prompt  # what to draw
     out: Path = Path("sample.png")  # the picture; several are drawn side by side
     source: _Source = field(default_factory=Source)
-    lora: _Loras = ()  # FOLDER or FOLDER:STRENGTH of an erasure; again for more
+    lora: _Loras = ()  # FOLDER or FOLDER:STRENGTH of an erasure or of combine; again for more
     seed: int = 0  # of the first picture; the next have the next
     count: int = 1  # how many pictures
     steps: int | None = None  # Euler steps; as many as suit the model without it
@@ -354,7 +364,7 @@ class Sample:
             raise InputError("The prompt is empty: say what to draw, such as \"a photo of a cat\".")
         if not 1 <= self.count <= 1000 or not 0 <= self.seed < 2**31 or not 1 <= (self.steps or 1) <= 1000:
             raise InputError("--count and --steps must be from 1 to 1000 and --seed from 0 to 2147483647.")
-        loras = [parse_lora(text) for text in self.lora]
+        loras = [parse_lora(text, gated=True) for text in self.lora]
         check_picture(self.out)
         pipe = self.source.load(loras)
         check_prompts(pipe, [self.prompt])
@@ -384,7 +394,7 @@ class Attention:
     word: _Word  # a word or phrase of the prompt
     out: Path = Path("attention.png")  # the picture
     source: _Source = field(default_factory=Source)
-    lora: _Loras = ()  # FOLDER or FOLDER:STRENGTH of an erasure; again for more
+    lora: _Loras = ()  # FOLDER or FOLDER:STRENGTH of an erasure or of combine; again for more
     seed: int = 0  # of the noise
     steps: int | None = None  # Euler steps; as many as suit the model without it
 
@@ -393,7 +403,7 @@ class Attention:
             raise InputError("Give a prompt and a word that is in it, such as \"a cat in a box\" cat.")
         if not 0 <= self.seed < 2**31 or not 1 <= (self.steps or 1) <= 1000:
             raise InputError("--steps must be from 1 to 1000 and --seed from 0 to 2147483647.")
-        loras = [parse_lora(text) for text in self.lora]
+        loras = [parse_lora(text, gated=True) for text in self.lora]
         check_picture(self.out)
         pipe = self.source.load(loras)
         check_prompts(pipe, [self.prompt])
@@ -538,7 +548,7 @@ def main(
 from typing import Literal
 
 from .benchmark import EXPERIMENTS, Outcome, Plan, table3_name
-from .composition import fig16  # which puts itself among the experiments
+from .composition import fig16  # which puts itself and its neighbours among the experiments
 
 # %% ../nbs/12a_benchmarks.ipynb #9317d31f
 def _listed(text: str) -> tuple[str, ...]:
@@ -745,8 +755,9 @@ COMMANDS["evaluate"] = Evaluate
 def names_lora(
     text: str,  # FOLDER or FOLDER:STRENGTH
 ) -> bool:
-    "Whether there is a LoRA in the folder."
-    return any(place and (Path(place) / WEIGHTS).is_file() for place in (text, text.rpartition(":")[0]))
+    "Whether there is a LoRA in the folder, or gated LoRAs, which `parse_lora` refuses."
+    places = [Path(place) for place in (text, text.rpartition(":")[0]) if place]
+    return any((place / name).is_file() for place in places for name in (WEIGHTS, GATED))
 
 
 def check_evaluate(
@@ -1176,8 +1187,8 @@ def make_one(
         gate = learn_gate(pipe, loras, seed=asked.seed)
         (out / WEIGHTS).unlink(missing_ok=True)  # of an earlier run in the same folder
         save_gated(out, loras, gate)
-        return (f"{len(loras)} gated adapters: {out}\nThis is no LoRA: attach it with "
-                f"eraseanything.composition.load_gated(pipe, {str(out)!r}).")
+        return (f"{len(loras)} gated adapters: {out}\nThis is no LoRA: draw with eraseanything sample --lora {out}, or "
+                f"attach it with eraseanything.composition.load_gated(pipe, {str(out)!r}).")
     factors, lost = combine(pipe, loras, asked.how, asked.rank, asked.seed, progress=sys.stderr.isatty())
     (out / GATED).unlink(missing_ok=True)
     write_combined(out, factors, loras, asked.how, lost, seed=asked.seed, **code_version())
