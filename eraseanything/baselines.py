@@ -955,6 +955,7 @@ class MetaConfig(EsdConfig):
     cap: float = 2.0  # a loss that is to grow counts up to here
     related: int = 12  # pictures of related words
     method: ClassVar[str] = "meta"
+    natively: ClassVar[dict] = dict(lr_erase=3e-4)
     ranges: ClassVar[dict] = dict(
         keep_irrelevant=(0, 100), keep_related=(0, 100), spoil_concept=(0, 100), spoil_related=(0, 100),
         spoil_irrelevant=(0, 100), inner_steps=(0, 1000), inner_lr=(0, 1), cap=(0, 10**6), related=(1, 10**4),
