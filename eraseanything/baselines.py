@@ -620,7 +620,7 @@ from .losses import Columns, column_list
 class MaceConfig(RivalConfig):
     "Settings of MACE; steps and rate are those of its second stage."
 
-    steps: int = 120
+    steps: int = 480
     trajectories: int = 8
     shuffled: float = 0.0
     preserve_prompts: int = 40
@@ -633,7 +633,7 @@ class MaceConfig(RivalConfig):
     high: float = 0.7
     method: ClassVar[str] = "mace"
     native: ClassVar[re.Pattern] = TEXT_KV
-    natively: ClassVar[dict] = dict(preserve_scale=1.0)
+    natively: ClassVar[dict] = dict(preserve_scale=1.0, steps=240)
     ranges: ClassVar[dict] = dict(lam=(1e-9, 10**6), preserve_scale=(0, 10**6), points=(1, 1000),
                                   threshold=(0, 1), low=(0, 1), high=(0, 1))
 
@@ -829,12 +829,12 @@ class EapConfig(EsdConfig):
     steps: int = 200
     preserve_prompts: int = 80  # words to look among
     words: int = 20  # how many of the nearest may be chosen
-    keep: float = 1.0  # weight of keeping the chosen word
+    keep: float = 0.3  # weight of keeping the chosen word
     gumbel_lr: float = 1e-2  # the adversary's learning rate
     temperature: float = 2.0  # of the choice: the higher, the more even
     method: ClassVar[str] = "eap"
     native: ClassVar[re.Pattern] = re.compile(r"transformer_blocks\.\d+\.attn\.add_[qkv]_proj")
-    natively: ClassVar[dict] = dict(lr_erase=3e-4)
+    natively: ClassVar[dict] = dict(lr_erase=3e-4, keep=1.0)
     ranges: ClassVar[dict] = dict(words=(1, 10**4), keep=(0, 100), gumbel_lr=(0, 100), temperature=(1e-3, 100))
 
 # %% ../nbs/07d_eap.ipynb #fde7333e
@@ -955,7 +955,7 @@ class MetaConfig(EsdConfig):
     cap: float = 2.0  # a loss that is to grow counts up to here
     related: int = 12  # pictures of related words
     method: ClassVar[str] = "meta"
-    natively: ClassVar[dict] = dict(lr_erase=3e-4)
+    natively: ClassVar[dict] = dict(lr_erase=1e-3, steps=300)
     ranges: ClassVar[dict] = dict(
         keep_irrelevant=(0, 100), keep_related=(0, 100), spoil_concept=(0, 100), spoil_related=(0, 100),
         spoil_irrelevant=(0, 100), inner_steps=(0, 1000), inner_lr=(0, 1), cap=(0, 10**6), related=(1, 10**4),

@@ -1258,6 +1258,7 @@ EXPERIMENTS |= {"fig15": fig15, "fig17": fig17}
 
 # %% ../nbs/10h_dial.ipynb #10h00003
 from .benchmark import KINDS, answers_of, erasure_job
+from .bilevel import load_erasure
 
 # %% ../nbs/10h_dial.ipynb #10h00006
 PROOF_SEED = 7_000_000  # apart from the seeds of training, of calibration and of its check in `calibrate`

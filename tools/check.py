@@ -8,10 +8,12 @@ nothing. What to do about a difference is said in its message. No check may use 
 are skipped where there is none. As many checks run at a time as there are processors, up to four; each then has
 one thread, which does more in all than one check after another on several.
 """
+import builtins
 import filecmp
 import os
 import shutil
 import subprocess
+import symtable
 import sys
 import tempfile
 import time
@@ -87,6 +89,27 @@ def check_library(folder: Path) -> None:
         module.unlink()
     command("nbdev_export", cwd=copy)
     same_files(copy / "eraseanything", PACKAGE, "*.py", "not what the notebooks say; run nbdev_export")
+
+
+def unknown_names(path: Path) -> list[str]:
+    "Names that a module uses and nobody gives it: in a notebook, a cell that is not exported may have imported them."
+    table = symtable.symtable(path.read_text(encoding="utf-8"), str(path), "exec")
+    given = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_assigned() or symbol.is_imported()}
+    given |= {"__file__", "__name__", "__class__", *dir(builtins)}
+    tables, missing = [table], set()
+    while tables:
+        table = tables.pop()
+        tables += table.get_children()
+        used = (symbol for symbol in table.get_symbols() if symbol.is_global() and symbol.is_referenced())
+        missing |= {symbol.get_name() for symbol in used} - given
+    return sorted(missing)
+
+
+def check_names(folder: Path) -> None:
+    "Each module has all the names that it uses."
+    faults = {path.name: unknown_names(path) for path in sorted(PACKAGE.glob("*.py"))}
+    if any(faults.values()):
+        raise Failure("\n".join(f"{name} does not import {', '.join(names)}" for name, names in faults.items() if names))
 
 
 def check_clean(folder: Path) -> None:
@@ -203,6 +226,7 @@ def report(name: str, check) -> tuple[str, str]:
 def main(words: list[str]) -> int:
     checks = {
         "library in step with the notebooks": check_library,
+        "every name is imported": check_names,
         "notebooks clean": check_clean,
         "README in step with index.ipynb": check_readme,
         "links of README and other pages": check_links,
