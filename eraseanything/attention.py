@@ -92,8 +92,7 @@ def _dense(q, k, v, weights, rows, mask):
     return matrix @ v, columns
 
 # %% ../nbs/02_attention.ipynb #92dc60c0
-_FUSED = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-_FUSED_BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+_FUSED = "_scaled_dot_product_flash_attention_for_cpu" # private, so not every PyTorch need have it
 
 
 class _WithColumns(torch.autograd.Function):
@@ -102,7 +101,7 @@ class _WithColumns(torch.autograd.Function):
     @staticmethod
     def forward(ctx, q, k, v, weights, rows, mask):
         scale = q.shape[-1] ** -0.5
-        output, lse = _FUSED(q, k, v, 0.0, False, attn_mask=mask, scale=scale)
+        output, lse = getattr(torch.ops.aten, _FUSED)(q, k, v, 0.0, False, attn_mask=mask, scale=scale)
         used = weights.any(dim=-1).any(dim=0).nonzero().flatten() # the word's tokens, in any sample
         scores = (q.to(lse) @ k[:, :, used].to(lse).transpose(-1, -2)).mul_(scale) # bfloat16 would round them
         if mask is not None:
@@ -129,22 +128,23 @@ class _WithColumns(torch.autograd.Function):
             norm = norm.masked_fill(still, tiny.square())
         shift = torch.where(d_lse == 0, 0.0, -d_lse / norm).to(output)
         moved = torch.addcmul(output, d_output, shift[..., None])
-        dq, dk, dv = _FUSED_BACKWARD(d_output, q, k, v, moved, lse, 0.0, False, attn_mask=mask, scale=ctx.scale)
+        fused = getattr(torch.ops.aten, f"{_FUSED}_backward")
+        dq, dk, dv = fused(d_output, q, k, v, moved, lse, 0.0, False, attn_mask=mask, scale=ctx.scale)
         d_scores = d_scores.mul_(ctx.scale).to(q.dtype)
         dq += d_scores @ k[:, :, used]
         dk.index_add_(2, used, d_scores.transpose(-1, -2) @ q)
         return dq, dk, dv, None, None, None
 
-
+# %% ../nbs/02_attention.ipynb #7e974abf
 def _by_row_sums(q, k, v, weights, rows, mask):
     "Output and columns by one fused call on the CPU that also gives the row sums."
     if mask is not None and mask.dtype == torch.bool:
         mask = torch.zeros(mask.shape, dtype=q.dtype).masked_fill_(~mask, float("-inf"))
     return _WithColumns.apply(q, k, v, weights, rows, mask)
 
-# %% ../nbs/02_attention.ipynb #9aff85fa
+# %% ../nbs/02_attention.ipynb #1780c712
 METHODS = ("auto", "augment", "lse", "second", "dense")
-LONG = 512  # tokens from which on `lse` pays on a CPU; below, a padded copy costs less than a loop turn can show
+LONG = 512 # tokens from which on a CPU takes `lse`; with fewer it stays with the way that the stored tables were made in
 
 
 def _chosen(method, q):
@@ -158,7 +158,7 @@ def _chosen(method, q):
     simple = q.dtype in (torch.float32, torch.bfloat16) and not torch.compiler.is_compiling()
     return "lse" if simple and q.shape[-2] >= LONG else "augment"
 
-
+# %% ../nbs/02_attention.ipynb #9aff85fa
 def _rows(rows, text_length):
     "A row selection as a slice of queries."
     if rows == "image":

@@ -1349,8 +1349,7 @@ class SpmConfig(EsdConfig):
     method: ClassVar[str] = "spm"
     natively: ClassVar[dict] = {}
     native: ClassVar[re.Pattern] = re.compile(
-        r"(single_)?transformer_blocks\.\d+\.(attn\.(to_[qkv]|to_out\.0|add_[qkv]_proj|to_add_out)"
-        r"|ff(_context)?\.net\.(0\.proj|2)|proj_mlp|proj_out)"
+        ATTENTION.pattern + r"|(single_)?transformer_blocks\.\d+\.(ff(_context)?\.net\.(0\.proj|2)|proj_mlp|proj_out)"
     )
     ranges: ClassVar[dict] = dict(anchoring=(0, 10**6), power=(0, 100))
 
