@@ -268,7 +268,7 @@ def erasure_job(
                "score-seeds": plan.score_seeds, "score-steps": plan.score_steps,
                "base-cache": plan.base or plan.out / "base", **plan.loading}
     words = [word for name, value in options.items() if value is not None for word in (f"--{name}", value)]
-    command = command_for("eraseanything.cli", "erase", concept, "--overwrite", *words)
+    command = command_for("eraseanything.cli", "erase", concept, "--overwrite", "--no-picture", *words)
     return Job(folder, wanted, command, steps=config.steps)
 
 

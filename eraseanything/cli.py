@@ -258,6 +258,7 @@ class Erase:
     score: tyro.conf.FlagCreatePairsOff[bool] = True  # score the erasure and the untouched model
     score_seeds: int = 3  # pictures for each wording when scoring
     score_steps: int | None = None  # Euler steps of those pictures; as many as suit the model without it
+    picture: tyro.conf.FlagCreatePairsOff[bool] = True  # draw the sheet of before and after
     bank_cache: Path | None = None  # folder that remembers target banks, for a concept's runs with other losses, rates, steps
     base_cache: Path | None = None  # folder that remembers what untouched models drew; a benchmark shares one
     resume: tyro.conf.FlagCreatePairsOff[bool] = False  # go on from the last checkpoint in --out
@@ -310,13 +311,14 @@ class Erase:
                                  checkpoint_every=self.checkpoint_every, bank=bank)
         if process_number() > 0:
             return
-        stale = ["scores.json"] if self.resume or self.checkpoint_every else ["scores.json", CHECKPOINT]
+        stale = ["scores.json", "before_after.png"]
+        stale += [] if self.resume or self.checkpoint_every else [CHECKPOINT]
         for name in stale:  # of an earlier run in the same folder
             (out / name).unlink(missing_ok=True)
-        erasure.save(out)
+        erasure.save(out, self.picture)
         adapter = self.method == OURS or METHODS[self.method].lora
-        print(f"{'LoRA, settings' if adapter else 'No LoRA, for this method acts while drawing; settings'}, log and "
-              f"picture: {out}")
+        print(f"{'LoRA, settings' if adapter else 'No LoRA, for this method acts while drawing; settings'}, "
+              f"{'log and picture' if self.picture else 'log'}: {out}")
         if judge:
             scores = score_erasure(pipe, concept, judge, seeds=self.score_seeds, attacks=ATTACKS,
                                    seen=seen_names(concept, config), steps=self.score_steps,
