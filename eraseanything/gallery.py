@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LABELS', 'KEPT', 'LOSSES', 'LOOK', 'changed_settings', 'read_run', 'cut_sheet', 'data_uri', 'pictures_html',
            'score_lines', 'scores_html', 'running_mean', 'curve_svg', 'curves_html', 'settings_html', 'attention_html',
-           'run_html', 'overview_html', 'gallery', 'write_gallery']
+           'run_title', 'run_html', 'overview_html', 'gallery', 'write_gallery']
 
 # %% ../nbs/11d_gallery.ipynb #038a0fe0
 import base64
@@ -14,28 +14,34 @@ import json
 from io import BytesIO
 from pathlib import Path
 
-from .bilevel import EraseConfig, comparison, config_to_dict, picture_prompts, whole
+from .baselines import OURS, start_config
+from .benchmark import TITLES
+from .bilevel import comparison, config_to_dict, picture_prompts, whole
 from .concepts import Concept
 from .flux import InputError
+from .metrics import judge_folder
 
 # %% ../nbs/11d_gallery.ipynb #11d0a001
 def changed_settings(
     settings: dict,  # of config.json
-) -> dict:  # name -> value, where it is not the default's
+    method: str = OURS,  # by which it was erased
+    scope: str = "paper",  # which projections changed
+) -> dict:  # name -> value, where it is not the method's default
     "What was not left at its default."
-    usual = config_to_dict(EraseConfig())
+    usual = config_to_dict(start_config(method, scope))
     return {name: value for name, value in settings.items() if name not in usual or value != usual[name]}
 
 # %% ../nbs/11d_gallery.ipynb #22a288a9
 def read_run(
     folder: str | Path,  # of an erasure
-) -> dict:  # folder, concept, told (config.json), scores and log, the last two perhaps empty
+) -> dict:  # folder, concept, told (config.json), method, scope, changed; scores and log, perhaps empty
     "What a finished run has left."
     folder = Path(folder)
     try:
         told = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         found = {"folder": folder, "told": told, "concept": Concept(**told["concept"])}
-        changed_settings(told["settings"])
+        found["method"], found["scope"] = told.get("method", OURS), told.get("scope", "paper")
+        found["changed"] = changed_settings(told["settings"], found["method"], found["scope"])
         scores, log = folder / "scores.json", folder / "log.jsonl"
         found["scores"] = json.loads(scores.read_text(encoding="utf-8")) if scores.is_file() else {}
         found["log"] = [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
@@ -162,19 +168,20 @@ def curve_svg(
 def curves_html(
     log: list[dict],  # a line for each step
 ) -> str:
-    "The curves of all losses that were trained."
-    found = {name: [line[name] for line in log if line.get(name) is not None] for name in LOSSES}
-    return "".join(curve_svg(values, LOSSES[name]) for name, values in found.items() if len(values) > 1)
+    "The curves of all numbers that the log tells step by step."
+    names = dict.fromkeys(name for line in log for name, value in line.items() if isinstance(value, (int, float)))
+    found = {name: [line[name] for line in log if name in line] for name in names if name != "step"}
+    return "".join(curve_svg(values, LOSSES.get(name, name.replace("_", " ")))
+                   for name, values in found.items() if len(values) > 1)
 
 # %% ../nbs/11d_gallery.ipynb #59386356
 def settings_html(
-    told: dict,  # config.json
+    run: dict,  # of `read_run`
 ) -> str:
     "Settings, model and versions, most of it folded."
-    said = html.escape
-    changed = changed_settings(told["settings"])
-    listed = "".join(f"<code>{said(name)} = {said(str(value))}</code> " for name, value in changed.items())
-    names = ("method", "model", "device", "dtype", "threads", "seconds", "peak_memory_mb")
+    said, told = html.escape, run["told"]
+    listed = "".join(f"<code>{said(name)} = {said(str(value))}</code> " for name, value in run["changed"].items())
+    names = ("method", "scope", "model", "device", "dtype", "threads", "seconds", "peak_memory_mb")
     about = {name: told.get(name) for name in names}
     line = said(" · ".join(f"{name.replace('_', ' ')} {value}" for name, value in about.items() if value))
     rest = {key: told[key] for key in told if key != "concept"}
@@ -234,17 +241,25 @@ figure { margin: 0; display: grid; grid-template-columns: 1fr 1fr; gap: 2px; ali
 figure img { width: 100%; border-radius: 4px }
 figcaption { grid-column: 1 / 3; font-size: .8rem; line-height: 1.3 } .gone b { color: var(--gone) }
 .kept b { color: var(--kept) }
-.curves { display: grid; gap: .5rem; grid-template-columns: repeat(auto-fit, minmax(min(14rem, 45%), 1fr)) }
+.curves { display: grid; gap: .5rem; grid-template-columns: repeat(auto-fill, minmax(min(14rem, 45%), 1fr)) }
 .curve { width: 100% } .curve text { font-size: 8px; fill: var(--dim) }
 .curve .title { fill: var(--ink); font-size: 9px }
 .tick { text-anchor: end } .raw, .mean { fill: none; stroke: var(--gone); opacity: .3; stroke-width: .7 }
 .mean { opacity: 1; stroke-width: 1.4 } code { background: var(--page); padding: .1rem .3rem; border-radius: 4px }
 pre { overflow-x: auto; font-size: .8rem } .pair-key { font-size: .85rem; color: var(--dim) }
 @media (max-width: 36rem) { td:first-child { white-space: normal } td svg { width: 7rem }
-  .scores td:last-child, .scores th:last-child { display: none } }
+  .scores td:last-child, .scores th:last-child, .runs td:last-child { display: none } }
 """
 
 # %% ../nbs/11d_gallery.ipynb #ff99e5b2
+def run_title(
+    run: dict,
+) -> str:
+    "Which concept was erased, and by what if not by our own method."
+    name, scope = run["concept"].name, "" if run["scope"] == "paper" else f", {run['scope']} scope"
+    return name if run["method"] == OURS else f"{name} by {TITLES.get(run['method'], run['method'])}{scope}"
+
+
 def run_html(
     run: dict,
     number: int,  # its place on the page
@@ -254,15 +269,16 @@ def run_html(
     said, scores = html.escape, run["scores"]
     parts = {"Before and after": pictures_html(run)}
     if scores:
-        judge = f"Ring: before. Dot: after. {scores['seeds']} pictures a wording, seen by {scores['judge']}."
-        parts["Scores"] = scores_html(scores) + f'<p class="dim">{said(judge)}</p>'
+        judge = "the embedded judge" if scores["judge"] == judge_folder().name else scores["judge"]
+        key = f"Ring: before. Dot: after. {scores['seeds']} pictures a wording, named by {judge}."
+        parts["Scores"] = scores_html(scores) + f'<p class="dim">{said(key)}</p>'
     curves = curves_html(run["log"])
     parts |= {"Losses": f'<div class="curves">{curves}</div>' if curves else "", "Attention": attention}
-    parts["Settings"] = settings_html(run["told"])
+    parts["Settings"] = settings_html(run)
     body = "".join(f"<h3>{title}</h3>{part}" for title, part in parts.items() if part)
     synonyms = ", ".join(run["concept"].synonyms[:4])
     also = f"{run['concept'].kind}; also {synonyms}" if synonyms else run["concept"].kind
-    return (f'<section id="run{number}"><h2>{said(run["concept"].name)}</h2>'
+    return (f'<section id="run{number}"><h2>{said(run_title(run))}</h2>'
             f'<div class="dim">{said(also)} · {said(str(run["folder"]))}</div>{body}</section>')
 
 
@@ -276,11 +292,11 @@ def overview_html(
         if scores:
             kept = scores.get("kept")
             cells = [f"{scores['base']['acc_e']:.0%}", f"{scores['acc_e']:.0%}", f"{kept[0]:.0%}" if kept else ""]
-        name = f'<a href="#run{number}">{html.escape(run["concept"].name)}</a>'
+        name = f'<a href="#run{number}">{html.escape(run_title(run))}</a>'
         rows.append(f"<tr><td>{name}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}"
                     f'<td class="dim">{html.escape(str(run["folder"]))}</td></tr>')
     head = "<tr><th></th><th>drawn before</th><th>drawn after</th><th>others kept</th><th></th></tr>"
-    return f'<section><div class="wide"><table>{head}{"".join(rows)}</table></div></section>'
+    return f'<section><div class="wide"><table class="runs">{head}{"".join(rows)}</table></div></section>'
 
 # %% ../nbs/11d_gallery.ipynb #a8eda98a
 def gallery(
