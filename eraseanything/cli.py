@@ -186,12 +186,13 @@ class Source:
     device: str | None = None  # cpu, cuda, cuda:1; the first GPU without it, or the CPU
     offload: str | None = None  # text, model or sequential: keep idle parts in main memory
     quantize: str | None = None  # int8 or nf4: keep the large parts in fewer bits
+    compile: tyro.conf.FlagCreatePairsOff[bool] = False  # the blocks: minutes at first, less for each step after
 
     def load(self, loras: list[tuple[Path, float]] = ()):
         "The pipeline, with these LoRAs active."
         if self.model == EMBEDDED or Path(self.model).is_dir():  # no download: no bars for reading a file
             os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-        pipe = load_pipeline(self.model, self.dtype, self.device, self.offload, self.quantize)
+        pipe = load_pipeline(self.model, self.dtype, self.device, self.offload, self.quantize, self.compile)
         plain = [folder for folder, _ in loras if (folder / WEIGHTS).is_file()]
         for folder in plain:
             check_fits(pipe.transformer, folder)
@@ -580,7 +581,8 @@ class Reproduce:
     judge: str | None = None  # a CLIP that scores: folder or hub id; for the embedded model its own
     recogniser: str | None = None  # folder of a recognition network for table4; the judge without it
     detector: str | None = None  # folder of a detector for table2; the judge without it
-    methods: str = OURS  # for table3: names with commas between, /native behind one for its native scope; or all
+    methods: str = OURS  # for table3 and whitebox: names with commas between, /native behind one for its native scope; or all
+    add: tyro.conf.FlagCreatePairsOff[bool] = False  # for table3: to the table that is there, such as another seed or method
     concepts: str | None = None  # names with commas between; all of the experiment without it
     seeds: str = "0"  # of the erasures, with commas between
     score_seeds: int = 3  # pictures for each wording when scoring
@@ -599,15 +601,17 @@ class Reproduce:
         if not all(seed.isdecimal() for seed in _listed(self.seeds)):
             raise InputError(f"--seeds {self.seeds} is not understood: 0,1,2 would be right.")
         methods = _listed(self.methods)
-        if self.what != "table3" and methods != (OURS,):
-            raise InputError(f"--methods is for table3: {self.what} has methods of its own.")
-        loading = {name: getattr(self.source, name) for name in ("dtype", "device", "offload", "quantize")}
+        if self.what not in ("table3", "whitebox") and methods != (OURS,):
+            raise InputError(f"--methods is for table3 and whitebox: {self.what} has methods of its own.")
+        if self.add and self.what != "table3":
+            raise InputError(f"--add is for table3: leave it out, {self.what} is made as a whole.")
+        loading = {name: getattr(self.source, name) for name in ("dtype", "device", "offload", "quantize", "compile")}
         return Plan(model=self.source.model, judge=self.judge, recogniser=self.recogniser,
                     detector=self.detector, methods=methods, concepts=_listed(self.concepts or ""),
                     seeds=tuple(map(int, _listed(self.seeds))), score_seeds=self.score_seeds,
                     score_steps=self.score_steps, prompts=self.prompts, config=self.settings.checked(),
                     loading={name: value for name, value in loading.items() if value}, jobs=self.jobs,
-                    out=self.out, results=self.results)
+                    out=self.out, results=self.results, add=self.add)
 
     def run(self) -> None:
         plan = self.plan()

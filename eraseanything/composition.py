@@ -926,7 +926,7 @@ def composing_job(
     if how != "none":
         about["trained"] = config_to_dict(plan.config)
     return work_job(plan, "composing", what, how, f"{len(names)} concepts", {"seed": plan.seeds[0]},
-                    module="eraseanything.composition", shots=shots, **about)
+                    tuple(trained) if how != "none" else (), module="eraseanything.composition", shots=shots, **about)
 
 
 def compose_shots(
@@ -1328,13 +1328,13 @@ def strength_curves(
              "pictures": max(plan.score_seeds, pictures)}
     for name, seed in [(name, seed) for name in chosen for seed in plan.seeds]:
         before = erasure_job(plan, "table3", METHOD, name, seed, plan.config)
-        jobs.append(work_job(plan, "strength", "strength", METHOD, name, before.wanted["settings"], before,
+        jobs.append(work_job(plan, "strength", "strength", METHOD, name, before.wanted["settings"], (before,),
                              "eraseanything.composition", lora=str(before.folder), **asked))
-    failed = plan.do([job.after for job in jobs] + jobs)
+    failed = plan.do([job.after[0] for job in jobs] + jobs)
     done = [job for job in jobs if job.folder not in failed]
     rows = [row for job in done for row in strength_rows(job, chosen[job.wanted["concept"]])]
     if rows:
-        write_results(plan, "strength", rows, [*(job.after for job in done), *done], failed,
+        write_results(plan, "strength", rows, [*(job.after[0] for job in done), *done], failed,
                       [*COLUMNS, "part", "bound", "strength"], **asked)
         with whole(plan.results / "strength.png") as path:
             plot_strengths(rows).savefig(path, format="png")
