@@ -315,7 +315,7 @@ from .concepts import preserve_prompts, without
 from .flux import EMBEDDED, Text, embedded_folder, encode, image_ids
 from .flux import sampling_of, sigmas, trajectory, velocity
 from .losses import column_feature
-from .processes import gathered, mine
+from .processes import gathered, is_sharded, together, turns
 from .tokens import places_of, shuffle_words
 
 # %% ../nbs/06a_bank.ipynb #ac8d5b81
@@ -386,11 +386,11 @@ class Teacher:
 
     def batches(self, count: int):
         "Slices of at most `bank_batch` items, reported when done; of several processes each has its own (05a)."
-        for number, start in enumerate(range(0, count, self.config.bank_batch)):
-            stop = min(start + self.config.bank_batch, count)
-            if mine(number):
-                yield slice(start, stop)
-            self.progress(stop - start)
+        size, done = self.config.bank_batch, 0
+        for number in turns(-(-count // size)):
+            yield slice(number * size, min((number + 1) * size, count))
+            before, done = done, min(done + size * together(), count)
+            self.progress(done - before)
 
     def ask(self, x: Tensor, levels: Tensor, text: Text) -> Tensor:
         "One forward."
@@ -400,11 +400,11 @@ class Teacher:
     @torch.no_grad()
     def walk(self, text: Text, seeds: list[int]) -> tuple[Tensor, Tensor, Tensor]:
         "Trajectories: places [B, S, N, C], velocities there [B, S, N, C], pictures [B, N, C]."
-        parts = []
+        parts = {}
         for part in self.batches(len(seeds)):
             t = trajectory(self.pipe, text[part], seeds[part], len(self.sigmas), self.guidance, self.sampling)
             x, v = t.latents.transpose(0, 1).cpu(), t.velocities.transpose(0, 1).cpu()
-            parts.append((x[:, :-1], v, x[:, -1]))
+            parts[part.start] = x[:, :-1], v, x[:, -1]
         return tuple(torch.cat(p) for p in zip(*gathered(parts)))
 
     @torch.no_grad()
@@ -412,13 +412,13 @@ class Teacher:
         "Velocities at places [E, S, N, C] of noise levels [S] for prompts [E]."
         rows = torch.arange(len(x)).repeat_interleave(len(levels)).tolist()
         flat, levels = x.flatten(0, 1), levels.repeat(len(x))
-        parts = [self.ask(flat[i], levels[i], text[rows[i]]).cpu() for i in self.batches(len(flat))]
+        parts = {i.start: self.ask(flat[i], levels[i], text[rows[i]]).cpu() for i in self.batches(len(flat))}
         return torch.cat(gathered(parts)).view_as(x)
 
     @torch.no_grad()
     def features(self, sentences: list[Sentence], x: Tensor, levels: Tensor) -> Tensor:
         "Attention features [B, F] of the sentences' phrases at places [B, N, C]."
-        parts, size = [], self.config.bank_batch
+        parts, size, stop = {}, self.config.bank_batch, not is_sharded(self.pipe.transformer)
         prompts = [[s.prompt for s in sentences[at : at + size]] for at in range(0, len(sentences), size)]
         # all texts first: text encoders and transformer need not be in memory together
         texts = [encode(self.pipe, some, self.sampling) for some in prompts]
@@ -427,9 +427,9 @@ class Teacher:
                 text = texts[i.start // size]
                 spans = [self.span(s) for s in sentences[i]]
                 weights = indicator(spans, text.prompt_embeds.shape[1], "mean")
-                with probe.capture(weights, stop_after_last=True) as captured:
+                with probe.capture(weights, stop_after_last=stop) as captured:
                     self.ask(x[i], levels[i], text)
-                parts.append(column_feature(captured.columns).cpu())
+                parts[i.start] = column_feature(captured.columns).cpu()
         return torch.cat(gathered(parts))
 
 # %% ../nbs/06a_bank.ipynb #007366f6
@@ -570,7 +570,7 @@ import math
 from .files import read_state, write_state
 from .losses import attention_loss, esd_loss, esd_target
 from .losses import lora_loss, noised, rsc_loss
-from .processes import average_gradients, averaged, share
+from .processes import average_gradients, averaged, is_sharded, share
 
 # %% ../nbs/06b_loop.ipynb #124adb48
 class BankLosses:
@@ -626,7 +626,7 @@ class BankLosses:
         "Eq. 5 at random feature points: one forward through the dual blocks."
         bank, r = self.bank, self.draw(len(self.bank.points))
         e, s = bank.points[r].T
-        stop = not self.config.gradient_checkpointing
+        stop = not (self.config.gradient_checkpointing or is_sharded(self.transformer))
         with self.probe.capture(self.columns_of(e, "mean"), stop_after_last=stop) as captured:
             self.forward(bank.x[e, s], bank.sigmas[s], bank.text[e])
         f_un = column_feature(captured.columns)
@@ -873,7 +873,7 @@ import time
 
 from .files import locked, sealed, whole
 from .flux import label_font, sample
-from .processes import check_batch, process_number
+from .processes import check_batch, leads, process_number, sample_together
 
 # %% ../nbs/06c_erasing.ipynb #f51bbe43
 WEIGHTS = "pytorch_lora_weights.safetensors"
@@ -1002,7 +1002,7 @@ class Erasure:
 
     def draw(self, prompts: list[str], seeds: list[int], steps: int | None = None) -> list:
         "Pictures (PIL) by the erased model."
-        return sample(self.pipe, prompts, seeds, steps=steps, progress=False)
+        return sample_together(self.pipe, prompts, seeds, steps=steps, progress=False)
 
     def before_after(self,
         prompts: list[tuple[str, str]] | None = None,  # (group, prompt), one column each
@@ -1014,7 +1014,7 @@ class Erasure:
         prompts = prompts or picture_prompts(self.concept, seed)
         texts, seeds = [p for _, p in prompts], list(range(seed, seed + len(prompts)))
         with self.disabled():
-            base = sample(self.pipe, texts, seeds, steps=steps, progress=False)
+            base = sample_together(self.pipe, texts, seeds, steps=steps, progress=False)
         erased = self.draw(texts, seeds, steps)
         self.picture = comparison({"base": base, "erased": erased}, prompts, cell)
         return self.picture
@@ -1038,19 +1038,24 @@ class Erasure:
         }
 
     def save(self, folder: str | Path, picture: bool = True) -> Path:
-        "Write LoRA, config, log and before/after picture; the folder comes back."
-        folder = writable_folder(folder)
-        with whole(folder / WEIGHTS) as path:
-            path.write_bytes(sealed(lora_weights(self.pipe.transformer, self.adapter), {"format": "pt"}))
-        with whole(folder / "log.jsonl") as path:
-            path.write_text("".join(json.dumps(line) + "\n" for line in self.log))
+        "Write LoRA, config, log and before/after picture; the folder comes back. Several processes draw, the first writes."
+        folder = Path(folder).expanduser()
+        if leads():
+            writable_folder(folder)
+            with whole(folder / WEIGHTS) as path:
+                path.write_bytes(sealed(lora_weights(self.pipe.transformer, self.adapter), {"format": "pt"}))
+            with whole(folder / "log.jsonl") as path:
+                path.write_text("".join(json.dumps(line) + "\n" for line in self.log))
         return self.save_about(folder, picture)
 
     def save_about(self, folder: Path, picture: bool) -> Path:
         "Write config and before/after picture, what every erasure has; the folder comes back."
-        if picture:
+        sheet = (self.picture or self.before_after()) if picture else None
+        if not leads():
+            return folder
+        if sheet:
             with whole(folder / "before_after.png") as path:
-                (self.picture or self.before_after()).save(path, format="PNG")
+                sheet.save(path, format="PNG")
         with whole(folder / "config.json") as path:
             path.write_text(json.dumps(self.describe(), indent=2, ensure_ascii=False) + "\n")
         return folder
