@@ -474,6 +474,7 @@ def add_results(
     jobs: list[Job],  # those that they come from
     failed: dict[Path, str],
     earlier: tuple[list[dict], dict],  # of `earlier_results`, read before the runs
+    **more,  # what else should be known
 ) -> list[dict]:  # all rows
     "Write the table with what was there before; of a case that is in both, the new rows stay."
     old, about = earlier
@@ -481,7 +482,7 @@ def add_results(
     rows = [{**row, "seed": int(row["seed"])} for row in old if case_of(row) not in new] + rows
     before = [record for record in about["runs"] if case_of(record) not in new]
     seeds = sorted({*about["seeds"], *plan.seeds})
-    write_results(plan, what, rows, jobs, failed, before=before, seeds=seeds, earlier=about["commands"])
+    write_results(plan, what, rows, jobs, failed, before=before, seeds=seeds, earlier=about["commands"], **more)
     return rows
 
 
@@ -569,10 +570,11 @@ def table3(
         case = job.wanted["concept"], job.wanted["settings"]["seed"]
         rows += score_rows(job, chosen[case[0]], base=case not in told)
         told.add(case)
+    command = command_line(plan, "table3")
     if rows and earlier:
-        rows = add_results(plan, what, rows, done, failed, earlier)
+        rows = add_results(plan, what, rows, done, failed, earlier, command=command)
     elif rows:
-        write_results(plan, what, rows, done, failed)
+        write_results(plan, what, rows, done, failed, command=command)
     return Outcome(rows, failed, summary(rows, paper_rows("table3")))
 
 
