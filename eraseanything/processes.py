@@ -159,12 +159,12 @@ def check_shards(
 ) -> None:
     "Raise `InputError` where a model cannot be divided among processes, before it is loaded."
     if launched() == 1:
-        raise InputError("--shard divides a model among several processes: start them with accelerate launch or torchrun.")
+        raise InputError("A model is divided among several processes: start them with accelerate launch or torchrun.")
     if quantize:
-        raise InputError(f"--shard cannot divide quantised weights: leave out either --shard or --quantize {quantize}.")
+        raise InputError(f"Quantised weights cannot be divided among processes: leave out quantize={quantize!r}.")
     if offload in ("model", "sequential"):
-        raise InputError(f"--shard and --offload {offload} both say where the weights are: "
-                         "leave out one of them, or take --offload text.")
+        raise InputError(f"Dividing a model and offload={offload!r} both say where the weights are: "
+                         "leave offload out, or take 'text'.")
 
 # %% ../nbs/05b_shards.ipynb #05b0000a
 def is_sharded(
@@ -177,6 +177,7 @@ def is_sharded(
     return isinstance(transformer, FSDPModule)
 
 
+# %% ../nbs/05b_shards.ipynb #05b0000b
 def _add_columns(module, inputs, output):
     "The first hook: what a block (or the whole) gives back, and the columns captured in it."
     return output, [getattr(getattr(part, "processor", None), "columns", None) for part in module.modules()]
