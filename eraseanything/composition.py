@@ -891,7 +891,7 @@ def together(
     return acting(pipe.transformer, combine(pipe, loras, how, rank, seed)[0])
 
 # %% ../nbs/10f_fig16.ipynb #10f00008
-SIZES = (1, 3, 5, 10, 25)  # and all that there are
+SIZES = (1, 3, 5, 10, 25, 50)  # and all that there are
 
 
 def split_world(
