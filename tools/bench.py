@@ -11,6 +11,7 @@ import json
 from datetime import datetime, timezone
 from pathlib import Path
 import os
+import shlex
 import sys
 import time
 
@@ -42,7 +43,8 @@ def main() -> int:
     rows = bench(load_pipeline(EMBEDDED, device="cpu"), asked.quick, report=show)
     if asked.quick:
         return 0
-    about = {"command": " ".join(["python", "tools/bench.py", *sys.argv[1:]]),
+    remark = ["--remark", shlex.quote(asked.remark)] if asked.remark else []  # where it is written is nobody's business
+    about = {"command": " ".join(["python", "tools/bench.py", *remark]),
              "date": datetime.now(timezone.utc).isoformat(timespec="seconds"), **code_version(), "versions": versions(),
              "model": EMBEDDED, "model_digest": fingerprint(EMBEDDED), "device": "cpu", "threads": 1,
              "clock": "processor seconds", "load_average_before": round(load, 1), "seconds": round(time.time() - start),
