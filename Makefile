@@ -42,7 +42,7 @@ $(VENV)/library.stamp: constraints.txt settings.ini setup.py
 
 $(VENV)/dev.stamp: $(VENV)/library.stamp
 	@echo 'Setting up .venv: nbdev, JupyterLab and what the checks need'
-	@$(PIP) -e '.[dev,docs]'
+	@$(PIP) -e '.[dev,docs,quant]'
 	@touch $@
 
 erase: $(VENV)/library.stamp
