@@ -358,7 +358,7 @@ def _tap(query, key, value, attn_mask=None, backend=None, parallel_config=None):
         raise _Stop
     return output
 
-
+# %% ../nbs/02a_probe.ipynb #1e7cc419
 def _sdpa_tap(tapped, q, k, v, attn_mask=None, **options):
     "Stands where a processor calls `F.scaled_dot_product_attention`."
     request = tapped.switch.request
@@ -382,7 +382,7 @@ class _Tapped:
     def _attention_backend(self, backend):
         self.stock_backend = backend
 
-
+# %% ../nbs/02a_probe.ipynb #b91e2d5b
 def _rebound(
     call,          # a function
     **names,       # what some of its global names shall mean
@@ -392,12 +392,12 @@ def _rebound(
     bound.__kwdefaults__ = call.__kwdefaults__
     return bound
 
-
+# %% ../nbs/02a_probe.ipynb #818ff549
 def _own_call(tapped, *args, **options):
     "The `__call__` of a tapped processor whose code is bound to itself alone."
     return tapped.call(tapped, *args, **options)
 
-# %% ../nbs/02a_probe.ipynb #818ff549
+
 @lru_cache
 def _tapped_class(
     stock: type, # a processor class of diffusers
@@ -414,7 +414,7 @@ def _tapped_class(
                          "ColumnProbe knows the attention processors of Flux, Chroma and Stable Diffusion 3.")
     return type(f"Tapped{stock.__name__}", (_Tapped, stock), {"__call__": tapped_call})
 
-
+# %% ../nbs/02a_probe.ipynb #7052e73e
 def _tapped(
     attn: torch.nn.Module, # an attention module
     switch: _Switch,       # shared by all tapped processors of a probe
@@ -433,6 +433,14 @@ def _tapped(
         attention = SimpleNamespace(scaled_dot_product_attention=partial(_sdpa_tap, tapped))
         tapped.call = _rebound(type(stock).__call__, F=attention)
     return tapped
+
+# %% ../nbs/02a_probe.ipynb #17bb7c51
+def _untap(attn):
+    "Give an attention module its stock processor back, with the backend chosen meanwhile."
+    tapped = attn.processor
+    if hasattr(tapped.stock, "_attention_backend"):
+        tapped.stock._attention_backend = tapped.stock_backend
+    attn.set_processor(tapped.stock)
 
 # %% ../nbs/02a_probe.ipynb #5527e99e
 @dataclass
@@ -453,7 +461,7 @@ def _checked_request(
         raise InputError(f"rows is 'image' or 'all', not {rows!r}.")
     return _Request(weights, rows, stop)
 
-
+# %% ../nbs/02a_probe.ipynb #e4fe497c
 def _check_pass(request, checkpoint_fn, transformer, args, kwargs):
     "Compare a request with the forward pass that is about to start."
     text = kwargs["encoder_hidden_states"] if "encoder_hidden_states" in kwargs else args[1]
@@ -467,6 +475,21 @@ def _check_pass(request, checkpoint_fn, transformer, args, kwargs):
                          "use transformer.enable_gradient_checkpointing(probe.checkpoint_fn).")
     if request.stop:
         raise InputError("stop_after_last does not go with gradient checkpointing: use torch.no_grad().")
+
+# %% ../nbs/02a_probe.ipynb #ce462559
+@contextmanager
+def _pinned(
+    switch: _Switch,           # of a probe
+    request: _Request | None,  # of the forward pass
+    clear,                     # called at the end: takes away what the recomputation left
+):
+    "Inside the block the switch holds the request that it held before."
+    now, switch.request = switch.request, request
+    try:
+        yield
+    finally:
+        switch.request = now
+        clear()
 
 # %% ../nbs/02a_probe.ipynb #7e0a9780
 class ColumnProbe:
@@ -555,28 +578,10 @@ class ColumnProbe:
     ):
         "For `enable_gradient_checkpointing`: the recomputation sees the request that the forward pass saw."
         request = self.switch.request
-
-        @contextmanager
-        def pinned():
-            now, self.switch.request = self.switch.request, request
-            try:
-                yield
-            finally:
-                self.switch.request = now
-                self._clear()
-
         return checkpoint(module.__call__, *args, use_reentrant=False,
-                          context_fn=lambda: (nullcontext(), pinned()))
+                          context_fn=lambda: (nullcontext(), _pinned(self.switch, request, self._clear)))
 
-# %% ../nbs/02a_probe.ipynb #6ba064b7
-def _untap(attn):
-    "Give an attention module its stock processor back, with the backend chosen meanwhile."
-    tapped = attn.processor
-    if hasattr(tapped.stock, "_attention_backend"):
-        tapped.stock._attention_backend = tapped.stock_backend
-    attn.set_processor(tapped.stock)
-
-
+# %% ../nbs/02a_probe.ipynb #fea0b6e3
 def remove_probes(
     transformer: torch.nn.Module, # a FluxTransformer2DModel
 ) -> None:

@@ -327,7 +327,7 @@ def _printable(text: str) -> str:
 def _refuse_constant(name: str):
     raise ValueError(f"{name} is not a number")
 
-
+# %% ../nbs/03a_agent.ipynb #ab8b0585
 def _check_words(reply: Reply, concept: str, k: int) -> None:
     buckets = {name: getattr(reply, name) for name in BUCKETS}
     short = [name for name, bucket in buckets.items() if len(bucket) < k]
@@ -382,7 +382,7 @@ of it, and use no word twice. Return also two synonyms of it. Reply only with JS
  "far": [{{"word": "word1", "score": 0.3}}, ...],
  "mid": [{{"word": "word1", "score": 0.6}}, ...]}}"""
 
-
+# %% ../nbs/03a_agent.ipynb #0eb71b63
 def _object(**properties) -> dict:
     required = list(properties)
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
@@ -396,6 +396,27 @@ _FORMATS = (
     {"type": "json_object"},
     None, # for servers that know neither
 )
+
+# %% ../nbs/03a_agent.ipynb #85ca959b
+def _request(
+    concept: str, # what the words are sorted by
+    k: int, # words wanted in each bucket
+    model: str, # who is asked
+) -> dict: # plain, for JSON
+    "Everything that decides the answer, and nothing secret."
+    user = _USER.format(k=k + 5, concept=concept)
+    messages = [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": user}]
+    asked = {"concept": concept, "k": k, "model": model, "temperature": 0}
+    return asked | {"messages": messages, "schema": _SCHEMA}
+
+
+def _record_name(
+    request: dict, # as `_request` gives it
+) -> str: # such as nude-0123456789ab.json
+    "The file name of the reply to this very request."
+    text = json.dumps(request, sort_keys=True, ensure_ascii=False)
+    slug = re.sub(r"\W+", "-", request["concept"].lower()).strip("-") or "concept"
+    return f"{slug[:40]}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
 
 # %% ../nbs/03a_agent.ipynb #ecc07c5f
 @dataclass(frozen=True)
@@ -420,17 +441,12 @@ class Agent:
 
     def request(self, concept: str, k: int = 3) -> dict:
         "Everything that decides the answer, and nothing secret."
-        user = _USER.format(k=k + 5, concept=concept)
-        messages = [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": user}]
-        asked = {"concept": concept, "k": k, "model": self.model, "temperature": 0}
-        return asked | {"messages": messages, "schema": _SCHEMA}
+        return _request(concept, k, self.model)
 
     def record_path(self, concept: str, k: int = 3) -> Path:
         "Where the reply to this very request is kept."
-        text = json.dumps(self.request(concept, k), sort_keys=True, ensure_ascii=False)
-        slug = re.sub(r"\W+", "-", concept.lower()).strip("-") or "concept"
         folder = Path(self.records) if self.records else _cache_dir() / "replies"
-        return folder / f"{slug[:40]}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
+        return folder / _record_name(self.request(concept, k))
 
     def ask(self, concept: str, k: int = 3, offline: bool = False) -> Reply:
         "The reply for a concept: the recorded one, or else a new one, which is recorded."
@@ -446,6 +462,7 @@ class Agent:
 
 # %% ../nbs/03a_agent.ipynb #63110627
 def _client(agent: Agent):
+    "The SDK's client for an agent's endpoint; an `AgentError` where a key is needed and there is none."
     import openai
     key = os.environ.get(agent.api_key_env)
     if not key and (agent.base_url is None or agent.azure_version):
@@ -456,7 +473,7 @@ def _client(agent: Agent):
         return openai.AzureOpenAI(azure_endpoint=agent.base_url, api_version=agent.azure_version, **settings)
     return openai.OpenAI(base_url=agent.base_url, **settings)
 
-
+# %% ../nbs/03a_agent.ipynb #1cf71ddd
 def _before(deadline: float, call):
     "The call's result, or an `AgentError` once the deadline has passed; a late answer is dropped."
     answers = queue.Queue()
@@ -489,7 +506,7 @@ def _content(answer) -> str:
         raise AgentError("the reply was cut off")
     return content
 
-
+# %% ../nbs/03a_agent.ipynb #cc3d613a
 def _receive(create, request: dict):
     "What the endpoint answers, read as JSON, if it is not too long; None for a page of something else."
     body = b""
@@ -539,7 +556,7 @@ def _converse(agent: Agent, concept: str, k: int) -> tuple[str, list[str]]:
             messages = messages + [{"role": "assistant", "content": text}, {"role": "user", "content": again}]
     raise AgentError(f"no usable reply after {agent.tries} tries; the last fault: {faults[-1]}")
 
-
+# %% ../nbs/03a_agent.ipynb #27d0249f
 def _write_record(path: Path, agent: Agent, request: dict, text: str, faults: list[str]) -> None:
     "Write the record so that it is whole or not there."
     record = {"request": request, "endpoint": agent.base_url, "reply": text, "faults": faults,

@@ -56,7 +56,7 @@ def pairs_of(
         raise InputError(f"The LoRA is not whole: {'.'.join(map(str, whole_ones[0]))} needs an A and a B.")
     return dict(found)
 
-
+# %% ../nbs/06f_exchange.ipynb #f08aa5f5
 def fused(
     pairs: dict[str, dict[str, Tensor]],  # projection -> A and B, of one matrix
     parts: dict[str, int],  # all projections of the matrix, with their heights
@@ -76,7 +76,7 @@ def fused(
         top += height * unit
     return {"lora_down.weight": down, "lora_up.weight": up, "alpha": torch.tensor(float(len(down)))}
 
-
+# %% ../nbs/06f_exchange.ipynb #f2360379
 def to_kohya(
     tensors: dict[str, Tensor],  # a LoRA with diffusers' names
 ) -> dict[str, Tensor]:  # the same with kohya's
@@ -109,7 +109,7 @@ def parted(
         top += height * unit
     return found
 
-
+# %% ../nbs/06f_exchange.ipynb #09a6d7fe
 def from_kohya(
     tensors: dict[str, Tensor],  # a LoRA with kohya's names
 ) -> dict[str, Tensor]:  # the same with diffusers'
@@ -140,9 +140,9 @@ def lora_file(
     path = Path(path).expanduser()
     return path / WEIGHTS if path.is_dir() else path
 
-
+# %% ../nbs/06f_exchange.ipynb #a18feba0
 def spelling(
-    tensors: dict[str, Tensor],
+    tensors: dict[str, Tensor],  # of a file, by name
 ) -> str:  # "diffusers" or "kohya"
     "By whose names a LoRA's tensors go."
     if tensors and all(KOHYA.fullmatch(key) for key in tensors):
@@ -152,7 +152,7 @@ def spelling(
     other = next((key for key in tensors if not OURS.fullmatch(key) and not KOHYA.fullmatch(key)), "nothing")
     raise InputError(f"This is no LoRA for the blocks of Flux: it has a tensor named {other[:100]!r}.")
 
-
+# %% ../nbs/06f_exchange.ipynb #52b00a2c
 def inspect_lora(
     path: str | Path,  # a safetensors file, or the output folder of an erasure
 ) -> dict:  # names, blocks, projections, ranks, dtypes, tensors, megabytes
@@ -186,7 +186,8 @@ def export_lora(
         raise InputError(f"There is no spelling {to!r}: one of {', '.join(SPELLINGS)} would be right.")
     pipeline = read_json(Path(source).expanduser() / "config.json").get("pipeline", "FluxPipeline")
     if pipeline != "FluxPipeline":  # block by block it looks like Flux, and would be spelt wrongly
-        raise InputError(f"Kohya's names are known here for Flux alone, not for a {pipeline}: diffusers reads the LoRA as it is.")
+        raise InputError(f"Kohya's names are known here for Flux alone, not for a {pipeline}: "
+                         "diffusers reads the LoRA as it is.")
     out = Path(out).expanduser()
     if out.suffix != ".safetensors" or not out.parent.is_dir():
         raise InputError(f"{out} will not do: name a file that ends in .safetensors, in a folder that is there.")

@@ -35,7 +35,7 @@ def to_disk(
     finally:
         os.close(file)
 
-
+# %% ../nbs/00d_files.ipynb #d7d4ffaf
 @contextmanager
 def whole(
     path: Path,  # where the file should be in the end
@@ -116,7 +116,7 @@ class Entry(NamedTuple):
     start: int  # of its bytes
     end: int  # after its bytes
 
-
+# %% ../nbs/00d_files.ipynb #78182bee
 def check_name(
     name: str,  # of a tensor
 ) -> None:
@@ -205,7 +205,7 @@ def sealed(
     data = len(told).to_bytes(8, "little") + told + plain[start:]
     return data.replace(BLANK.encode(), hashlib.sha256(data).hexdigest().encode(), 1)
 
-
+# %% ../nbs/00d_files.ipynb #e5ec77ad
 def check_seal(
     data: bytes,  # a whole file
     seal: str,  # what its metadata say
@@ -215,7 +215,7 @@ def check_seal(
     if len(seal) != 64 or hashlib.sha256(blanked).hexdigest() != seal:
         raise ValueError("it was changed since it was written: its checksum is another")
 
-
+# %% ../nbs/00d_files.ipynb #68459af6
 def refuse_pickle(
     path: Path,  # a file of weights
     start: bytes = b"",  # its first bytes
@@ -239,7 +239,7 @@ def read_bytes(
         raise InputError(f"{path} cannot be read ({os.strerror(error.errno)}): is the name right?") from None
     return data
 
-
+# %% ../nbs/00d_files.ipynb #2bf8b622
 def read_tensors(
     path: Path,  # a safetensors file
     most: int = MOST_HEADER,  # bytes that its header may have
@@ -279,7 +279,7 @@ def taken_out(
         return [taken_out(value, tensors, f"{name}.{place}") for place, value in enumerate(state)]
     return state
 
-
+# %% ../nbs/00d_files.ipynb #0171cdb4
 def put_back(
     told,  # as `taken_out` left it
     tensors: dict[str, torch.Tensor],  # by name
@@ -307,7 +307,7 @@ def write_state(
     with whole(path) as part:
         part.write_bytes(sealed(own, {"format": kind, "state": told}))
 
-
+# %% ../nbs/00d_files.ipynb #c892202d
 def read_state(
     path: Path,  # a file of `write_state`
     kind: str,  # what it must be

@@ -419,19 +419,6 @@ class Family:
 
 MODEL_FAMILIES: dict[str, Family] = {}  # by class of the transformer; part e has those that are no Flux
 
-
-def family_of(
-    model,  # a pipeline, or a transformer, with adapters or without
-) -> Family:  # its record
-    "What a model's family has of its own; an `InputError` for a family that is not known."
-    transformer = getattr(model, "transformer", model)
-    for kind in type(getattr(transformer, "_orig_mod", transformer)).__mro__:  # torch.compile may be around it
-        if kind.__name__ in MODEL_FAMILIES:
-            return MODEL_FAMILIES[kind.__name__]
-    known = ", ".join(MODEL_FAMILIES)
-    raise InputError(f"{type(transformer).__name__} is of no family that is known; one of {known} would be right.")
-
-
 # %% ../nbs/00_text.ipynb #d0361f8a
 def _flux_text(pipe, prompts, length):
     "T5's tokens, CLIP's pooled vector."
@@ -442,7 +429,7 @@ def _flux_windows(pipe, length):
     "All text tokens are T5's."
     return [Window(pipe.tokenizer_2, 0, length)]
 
-
+# %% ../nbs/00_text.ipynb #ae02765b
 def _flux_answer(transformer, latents, timestep, text, image_ids, guidance_scale):
     "One call of Flux; models without a guidance embedding ignore the scale."
     guidance = None
@@ -462,6 +449,17 @@ def _flux_answer(transformer, latents, timestep, text, image_ids, guidance_scale
 
 MODEL_FAMILIES["FluxTransformer2DModel"] = Family(_flux_text, _flux_windows, _flux_answer)
 
+# %% ../nbs/00_text.ipynb #64d0b3ac
+def family_of(
+    model,  # a pipeline, or a transformer, with adapters or without
+) -> Family:  # its record
+    "What a model's family has of its own; an `InputError` for a family that is not known."
+    transformer = getattr(model, "transformer", model)
+    for kind in type(getattr(transformer, "_orig_mod", transformer)).__mro__:  # torch.compile may be around it
+        if kind.__name__ in MODEL_FAMILIES:
+            return MODEL_FAMILIES[kind.__name__]
+    known = ", ".join(MODEL_FAMILIES)
+    raise InputError(f"{type(transformer).__name__} is of no family that is known; one of {known} would be right.")
 
 # %% ../nbs/00_text.ipynb #8c3bf5df
 def text_encoders(
@@ -471,7 +469,7 @@ def text_encoders(
     parts = {name: part for name, part in pipe.components.items() if name.startswith("text_encoder")}
     return {name: parts[name] for name in sorted(parts) if parts[name] is not None}
 
-
+# %% ../nbs/00_text.ipynb #f163eade
 def encode(
     pipe,  # a pipeline from `load_pipeline`
     prompts: list[str],  # what to encode; "" is the null prompt
@@ -488,7 +486,6 @@ def encode(
     _rest(*text_encoders(pipe).values())
     found = text[[unique.index(prompt) for prompt in prompts]]
     return replace(found, null=text[unique.index("")]) if family.guided else found
-
 
 # %% ../nbs/00_text.ipynb #e09c6185
 def check_prompts(
@@ -517,7 +514,7 @@ def token_grid(
     patch = pipe.vae_scale_factor * 2
     return sampling.height // patch, sampling.width // patch
 
-
+# %% ../nbs/00a_sampler.ipynb #722c12d1
 def pack(
     latents: torch.Tensor,  # [B, C, 2h, 2w]
 ) -> torch.Tensor:  # [B, h*w, 4C]
@@ -526,7 +523,7 @@ def pack(
     squares = latents.reshape(b, c, h // 2, 2, w // 2, 2)  # (B, C, h, 2, w, 2)
     return squares.permute(0, 2, 4, 1, 3, 5).reshape(b, h * w // 4, 4 * c)
 
-
+# %% ../nbs/00a_sampler.ipynb #01eb9b4b
 def unpack(
     tokens: torch.Tensor,  # [B, h*w, 4C]
     rows: int,  # h
@@ -552,7 +549,7 @@ def initial_noise(
         drawn.append(torch.randn(shape, generator=generator))
     return pack(torch.cat(drawn)).to(pipe._execution_device)
 
-
+# %% ../nbs/00a_sampler.ipynb #2bbf2d79
 def image_ids(
     pipe,  # a pipeline from `load_pipeline`
     sampling: Sampling | None = None,  # how the model is used; None asks the checkpoint
@@ -610,7 +607,7 @@ class Trajectory:
     velocities: torch.Tensor  # the network's answer at each point but the last, [steps, B, N, C]
     sigmas: torch.Tensor  # the noise levels, [steps + 1]
 
-
+# %% ../nbs/00a_sampler.ipynb #9ae2055c
 def guided(
     pipe,  # a pipeline from `load_pipeline`
     v: torch.Tensor,  # its answer to the prompts at x_t, [B, N, C]
@@ -627,7 +624,6 @@ def guided(
         raise InputError("This text has no empty prompt beside it to be guided by: make it with encode.")
     null = velocity(pipe.transformer, latents, sigma, text.null[[0] * len(text)], image_ids, guidance_scale)
     return null + guidance_scale * (v - null)
-
 
 # %% ../nbs/00a_sampler.ipynb #fa4d5015
 @torch.no_grad()
@@ -675,7 +671,7 @@ def decode(
     _rest(vae)
     return pictures
 
-
+# %% ../nbs/00a_sampler.ipynb #025c44c9
 @torch.no_grad()
 def encode_images(
     pipe,  # a pipeline from `load_pipeline`
@@ -725,7 +721,7 @@ def label_font(
     from PIL import ImageFont
     return ImageFont.truetype(f"{get_data_path()}/fonts/ttf/DejaVuSans.ttf", size)
 
-
+# %% ../nbs/00a_sampler.ipynb #f80e9133
 def contact_sheet(
     images: list,  # pictures (PIL), row by row
     columns: int,  # pictures in a row

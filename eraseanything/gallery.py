@@ -70,7 +70,7 @@ def cut_sheet(
         return sheet.crop((x, y, x + cell - 2, y + cell - 2))
     return [(group, prompt, pick(n, 0), pick(n, 1)) for n, (group, prompt) in enumerate(prompts)]
 
-# %% ../nbs/11d_gallery.ipynb #13768a2b
+# %% ../nbs/11d_gallery.ipynb #24795072
 def data_uri(
     picture,  # PIL
     quality: int = 90,
@@ -80,7 +80,7 @@ def data_uri(
     picture.convert("RGB").save(file, "JPEG", quality=quality)
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
 
-
+# %% ../nbs/11d_gallery.ipynb #13768a2b
 def pictures_html(
     run: dict,  # of `read_run`
 ) -> str:
@@ -99,10 +99,9 @@ def pictures_html(
              for group, prompt, before, after in cells]
     return f'<div class="pairs">{"".join(pairs)}</div>'
 
-# %% ../nbs/11d_gallery.ipynb #527a6c1f
+# %% ../nbs/11d_gallery.ipynb #be135fa0
 LABELS = {"acc_e": "concept still drawn", "acc_g": "drawn by a synonym", "acc_ir": "other concepts drawn",
           "acc_unseen": "others, never trained on", "acc_rest": "rest of the sentence"}
-KEPT = ("acc_ir", "acc_unseen", "acc_rest")
 
 
 def score_lines(
@@ -113,6 +112,9 @@ def score_lines(
     asr = scores.get("asr", {})
     found += [(name, f"drawn by {name}", scores["base"]["asr"].get(name), value) for name, value in asr.items()]
     return [(*line, *scores["intervals"][line[0]]) for line in found if None not in line]
+
+# %% ../nbs/11d_gallery.ipynb #527a6c1f
+KEPT = ("acc_ir", "acc_unseen", "acc_rest")
 
 
 def scores_html(
@@ -143,7 +145,7 @@ def running_mean(
     "The mean of the last so many values at each place."
     return [sum(values[max(0, n + 1 - width):n + 1]) / min(width, n + 1) for n in range(len(values))]
 
-# %% ../nbs/11d_gallery.ipynb #6ea85a59
+# %% ../nbs/11d_gallery.ipynb #a1ad42ac
 def curve_svg(
     values: list[float],  # of one loss, step by step
     title: str,
@@ -164,7 +166,7 @@ def curve_svg(
             f'<polyline points="{line(values)}" class="raw"/>'
             f'<polyline points="{line(smooth)}" class="mean"/></svg>')
 
-
+# %% ../nbs/11d_gallery.ipynb #6ea85a59
 def curves_html(
     log: list[dict],  # a line for each step
 ) -> str:
@@ -251,7 +253,7 @@ pre { overflow-x: auto; font-size: .8rem } .pair-key { font-size: .85rem; color:
   .scores td:last-child, .scores th:last-child, .runs td:last-child { display: none } }
 """
 
-# %% ../nbs/11d_gallery.ipynb #ff99e5b2
+# %% ../nbs/11d_gallery.ipynb #ecf1c0bd
 def run_title(
     run: dict,
 ) -> str:
@@ -259,7 +261,7 @@ def run_title(
     name, scope = run["concept"].name, "" if run["scope"] == "paper" else f", {run['scope']} scope"
     return name if run["method"] == OURS else f"{name} by {TITLES.get(run['method'], run['method'])}{scope}"
 
-
+# %% ../nbs/11d_gallery.ipynb #77eba5f0
 def run_html(
     run: dict,
     number: int,  # its place on the page
@@ -281,7 +283,7 @@ def run_html(
     return (f'<section id="run{number}"><h2>{said(run_title(run))}</h2>'
             f'<div class="dim">{said(also)} · {said(str(run["folder"]))}</div>{body}</section>')
 
-
+# %% ../nbs/11d_gallery.ipynb #ff99e5b2
 def overview_html(
     runs: list[dict],
 ) -> str:
@@ -316,7 +318,7 @@ def gallery(
             '<p class="pair-key">In each pair: the untouched model on the left, the erased one on the right, same '
             f'prompt and seed.</p>{overview}{"".join(sections)}</main></body></html>\n')
 
-
+# %% ../nbs/11d_gallery.ipynb #3bfc33d5
 def write_gallery(
     folders: list,
     path: Path,

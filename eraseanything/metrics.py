@@ -27,7 +27,7 @@ def judge_folder() -> Path:  # inside the package
     "Where the judge of the embedded model is."
     return Path(str(files("eraseanything"))) / "weights" / "judge"
 
-
+# %% ../nbs/08_metrics.ipynb #c3c5e633
 class Judge:
     "A CLIP that says what pictures show."
 
@@ -91,7 +91,7 @@ def interval(
     "Wilson's 95% interval for the fraction of successes."
     return wilson_interval(sum(map(bool, successes)), len(successes))
 
-
+# %% ../nbs/08_metrics.ipynb #5094e0e4
 def kept_share(
     after: list,  # one true or false value a picture
     before: list,  # the same pictures' values for the untouched model
@@ -129,7 +129,7 @@ class Question:
     sentence: str  # how the judge is told of the answer
     seen: bool = False  # whether the preserve step trained on it
 
-
+# %% ../nbs/08_metrics.ipynb #e639e3c6
 def prompts_of(
     templates: list[str],  # each with {} where the word goes
     word: str,
@@ -155,7 +155,7 @@ def entry_of(
     templates = concept.templates or TEMPLATES[concept.kind]
     return {"name": concept.name, "kind": concept.kind, "template": templates[0], "templates": templates}
 
-
+# %% ../nbs/08_metrics.ipynb #eb1cf5ff
 def other_prompts(
     concept,  # the erased `Concept`
     each: int = 4,  # how many of every other kind
@@ -236,7 +236,7 @@ class Answer:
     probability: float  # belief in it
     winner: str  # the class that won
 
-
+# %% ../nbs/08_metrics.ipynb #054b647a
 def answer_all(
     judge: Judge,
     images: list[Image.Image],  # one for each question
@@ -258,17 +258,7 @@ def answer_all(
             answers[row] = Answer(winner == meant, float(belief[meant]), classes[winner])
     return answers
 
-
-def clip_accuracy(
-    judge: Judge,
-    images: list[Image.Image],
-    asked: list[Question],  # one for each picture
-) -> dict:  # value, low, high, probability, count
-    "The fraction of pictures that show what was meant, with its interval and the mean belief."
-    answers = answer_all(judge, images, asked)
-    return _fraction(answers)
-
-
+# %% ../nbs/08_metrics.ipynb #ea7955d9
 def _fraction(answers: list[Answer]) -> dict:
     "The fraction of hits with Wilson's interval, and the mean belief."
     if not answers:
@@ -277,6 +267,16 @@ def _fraction(answers: list[Answer]) -> dict:
     low, high = interval(hits)
     belief = mean(answer.probability for answer in answers)
     return {"value": mean(hits), "low": low, "high": high, "probability": belief, "count": len(hits)}
+
+# %% ../nbs/08_metrics.ipynb #18241ba2
+def clip_accuracy(
+    judge: Judge,
+    images: list[Image.Image],
+    asked: list[Question],  # one for each picture
+) -> dict:  # value, low, high, probability, count
+    "The fraction of pictures that show what was meant, with its interval and the mean belief."
+    answers = answer_all(judge, images, asked)
+    return _fraction(answers)
 
 # %% ../nbs/08_metrics.ipynb #56c783cf
 def seen_names(
@@ -562,8 +562,8 @@ import time
 from functools import partial
 
 from .bilevel import concept_for, loaded_adapters, peak_memory_mb, whole, without_adapters
-from .flux import sample, sampling_of, text_encoders
-
+from .flux import sampling_of, text_encoders
+from .processes import from_first, leads, sample_together, unsharded
 
 # %% ../nbs/08aa_scores.ipynb #b0a50002
 def frozen_digest(
@@ -576,7 +576,7 @@ def frozen_digest(
         if "lora_" not in name:
             digest.update(f"{name.replace('.base_layer', '')} {tuple(tensor.shape)} {tensor.dtype}".encode())
             if tensor.device.type != "meta":
-                some = tensor.detach().flatten()[:: max(1, tensor.numel() // each)]
+                some = unsharded(tensor.detach()).flatten()[:: max(1, tensor.numel() // each)]
                 digest.update(some.cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
@@ -619,14 +619,16 @@ def remembered(
         found = Verdicts([Answer(**row) for row in told["answers"]], torch.tensor(told["embeddings"]))
     except (OSError, ValueError, TypeError, LookupError):
         found = None
-    if found is None or len(found.answers) != count:
-        found = ask()
+    found = from_first(found)
+    if found is not None and len(found.answers) == count:
+        return found
+    found = ask()
+    if leads():
         told = {"answers": [asdict(answer) for answer in found.answers], "embeddings": found.embeddings.tolist()}
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole(path) as part:
             part.write_text(json.dumps(told) + "\n", encoding="utf-8")
     return found
-
 
 # %% ../nbs/08aa_scores.ipynb #08aa0006
 def kept_quality(
@@ -667,7 +669,7 @@ def score_erasure(
     judge, options = judge or Judge.load(), {"steps": steps, "batch_size": batch_size}
     asked = questions(concept, seeds=seeds, wordings=wordings, attacks=attacks, seen=seen)
     rows = [row for row, question in enumerate(asked) if question.group == "irrelevant"]
-    plain = partial(sample, pipe, progress=progress, **options)
+    plain = partial(sample_together, pipe, progress=progress, **options)
 
     def run(draw: Callable) -> Verdicts:
         images = draw([q.prompt for q in asked], [q.seed for q in asked])
@@ -1557,6 +1559,7 @@ def _recognised(recogniser: Recogniser, paths: list[Path], captions: list[dict],
 
 # %% ../nbs/08e_erasures.ipynb #d20a7b7c
 from .bilevel import lora_weights, model_name, strengths
+from .processes import from_first, leads, sample_together, together
 
 # %% ../nbs/08e_erasures.ipynb #3dea543e
 def draw_questions_into(
@@ -1568,17 +1571,21 @@ def draw_questions_into(
     progress: Callable = lambda n: None,  # told how many pictures are done
 ) -> list[Path]:  # picture files, one for each question
     "Draw the pictures that are not there yet."
-    folder = writable_folder(folder)
+    if leads():
+        writable_folder(folder)
     paths = [folder / f"{number:05d}.png" for number in range(len(asked))]
-    for start in range(0, len(asked), batch_size):
-        part, files = asked[start:start + batch_size], paths[start:start + batch_size]
-        if not all(path.is_file() for path in files):
-            images = sample(pipe, [q.prompt for q in part], [q.seed for q in part], steps=steps,
-                            batch_size=batch_size, progress=False)
-            for image, place in zip(images, files):
+    size = batch_size * together()  # a batch for each process
+    for start in range(0, len(asked), size):
+        part, files = asked[start:start + size], paths[start:start + size]
+        if not from_first(all(path.is_file() for path in files)):
+            images = sample_together(pipe, [q.prompt for q in part], [q.seed for q in part], steps=steps,
+                                     batch_size=batch_size, progress=False)
+            for image, place in zip(images, files) if leads() else ():
                 with whole(place) as path:
                     image.save(path, "PNG")
         progress(len(part))
+    if not leads():
+        return paths
     with whole(folder / "prompts.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["file", "prompt", "label", "seed", "group"])
@@ -1690,20 +1697,23 @@ def evaluate_lora(
     threshold: float = 0.6,  # of the detector
     batch_size: int = 16,
     progress: bool = True,  # show a bar
-) -> dict:  # what scores.json holds
+) -> dict:  # what scores.json holds; of several processes the first has it
     "Draw, keep and score the pictures of an erasure beside those of the untouched model."
     from tqdm.auto import tqdm
     start, concept, acting = time.time(), concept_for(pipe, concept), adapters_of(pipe.transformer)
     if not acting:
         raise InputError("There is nothing to score: the pipeline carries no adapter; load an erasure first.")
-    judge, out = judge or Judge.load(), writable_folder(out)
+    judge, out = judge or Judge.load(), Path(out).expanduser()
     asked = questions(concept, seeds=seeds, wordings=wordings, attacks=attacks, seen=seen)
     about = {"model": model_name(pipe), "adapters": acting, "steps": steps, "batch_size": batch_size}
-    check_same_pictures(out, about | {"questions": [[q.prompt, q.seed] for q in asked]})
-    with tqdm(total=2 * len(asked), disable=not progress, desc="pictures", leave=False) as bar:
+    if leads():
+        check_same_pictures(writable_folder(out), about | {"questions": [[q.prompt, q.seed] for q in asked]})
+    with tqdm(total=2 * len(asked), disable=not progress or not leads(), desc="pictures", leave=False) as bar:
         drawn = {"erased": draw_questions_into(pipe, asked, out / "erased", steps, batch_size, bar.update)}
         with without_adapters(pipe.transformer):
             drawn["base"] = draw_questions_into(pipe, asked, out / "base", steps, batch_size, bar.update)
+    if not leads():
+        return {}
     scores = {"concept": concept.name, **compare_drawn(judge, asked, drawn, batch_size), "judge": judge.name,
               "seeds": seeds, "seconds": round(time.time() - start, 1), "peak_memory_mb": round(peak_memory_mb())}
     if detector:

@@ -93,7 +93,7 @@ def _of_hub(
         raise InputError(f"The configuration of {model} cannot be fetched ({reason}): a folder, or one of {known} "
                          "would need no network.") from None
 
-
+# %% ../nbs/06h_plan.ipynb #3f9061c3
 def shapes_of(
     model: str | Path | None = None,  # a folder or a hub id; None is the embedded model
     resolution: int | None = None,  # sides of a picture in pixels; None: as the model is used
@@ -148,7 +148,7 @@ class Cost(NamedTuple):
         "The sum of both, the other so many times."
         return Cost(*(mine + times * its for mine, its in zip(self, other)))
 
-
+# %% ../nbs/06h_plan.ipynb #efa77fb6
 def _formulas():
     "How to count the operations of the CPU's attention, which PyTorch's counter leaves out."
     from torch.utils.flop_counter import sdpa_backward_flop_count, sdpa_flop_count
@@ -323,6 +323,16 @@ def bank_numbers(
     return places + features * (settings.weights.rsc > 0), (concept + others) * prompt
 
 # %% ../nbs/06h_plan.ipynb #435a0022
+def _others(
+    shapes: Shapes,
+    option: Option,
+) -> float:  # bytes
+    "The weights of the other parts; of these only T5 is quantised."
+    large = BYTES[option.quantize or option.dtype]
+    return sum(count * (large if part == "text_encoder_2" else BYTES[option.dtype])
+               for part, count in shapes.parts.items())
+
+# %% ../nbs/06h_plan.ipynb #0ce4bb29
 def loop_memory(
     shapes: Shapes,
     settings: EraseConfig,
@@ -341,16 +351,6 @@ def loop_memory(
             "adapter and optimisers": total.trained * 4 * (1 + 1 + 4), "kept for backward": max(kept["erase"], preserve),
             "prompts": bank_numbers(shapes, settings)[1] * dtype.itemsize, "reserve": RESERVE}
 
-
-def _others(
-    shapes: Shapes,
-    option: Option,
-) -> float:  # bytes
-    "The weights of the other parts; of these only T5 is quantised."
-    large = BYTES[option.quantize or option.dtype]
-    return sum(count * (large if part == "text_encoder_2" else BYTES[option.dtype])
-               for part, count in shapes.parts.items())
-
 # %% ../nbs/06h_plan.ipynb #435a0023
 def work(
     shapes: Shapes,
@@ -368,7 +368,7 @@ def work(
     one = [blocks[kind].total.forward / settings.batch_size for kind in ("keep", "feature")]
     return pair, asked * one[0] + features * one[1]
 
-
+# %% ../nbs/06h_plan.ipynb #a2a0fb6e
 def need_of(
     shapes: Shapes,
     settings: EraseConfig,
@@ -420,7 +420,7 @@ def parse_memory(
         raise InputError(f"A memory of {text!r} is not understood: 24GB would be right.")
     return int(float(found[1]) * 2 ** (30 if found[2].upper() == "G" else 20))
 
-
+# %% ../nbs/06h_plan.ipynb #e907745d
 def card_of(
     name: str,  # as people write it
 ) -> tuple[int, float]:  # bytes, 10^12 operations a second
@@ -432,7 +432,7 @@ def card_of(
     raise InputError(f"There is no card {name!r} in the table: use one of {', '.join(CARDS)}, "
                      "or say --memory and --tflops.")
 
-
+# %% ../nbs/06h_plan.ipynb #fe00891b
 def choose(
     needs: list[Need],  # of `plan`
     memory: int,  # bytes

@@ -106,7 +106,7 @@ class Stage:
     after: Callable[[int], None] = lambda step: None  # what else a step does, at its end
     config: dict | None = None  # plain data: a checkpoint belongs to it
 
-
+# %% ../nbs/91_emoji_flux.ipynb #cf3e2980
 def train_step(
     stage: Stage,
     step: int,
@@ -131,7 +131,7 @@ def half_precision(
     "Matrix products in bfloat16, everything delicate in float32."
     return torch.autocast(torch.device(device).type, torch.bfloat16)
 
-
+# %% ../nbs/91_emoji_flux.ipynb #b0c70ac9
 @torch.no_grad()
 def update_average(
     average: nn.Module,  # changed in place
@@ -154,7 +154,7 @@ def _plain_config(
     return {name: list(value) if isinstance(value, tuple) else value
             for name, value in asdict(config).items() if name not in ("steps", "decay", "distil")}
 
-
+# %% ../nbs/91_emoji_flux.ipynb #bdf5d280
 def save_checkpoint(
     stage: Stage,
     step: int,  # steps done
@@ -166,7 +166,7 @@ def save_checkpoint(
              "optimizers": [optimizer.state_dict() for optimizer in stage.optimizers]}
     write_state(path, state, STATE)
 
-
+# %% ../nbs/91_emoji_flux.ipynb #c98ac4f6
 def restore(
     stage: Stage,
     state: dict,  # as `save_checkpoint` wrote it
@@ -177,7 +177,7 @@ def restore(
     for optimizer, saved in zip(stage.optimizers, state["optimizers"], strict=True):
         optimizer.load_state_dict(saved)
 
-
+# %% ../nbs/91_emoji_flux.ipynb #5eba7f3e
 def load_checkpoint(
     stage: Stage,
     path: Path,
@@ -213,7 +213,7 @@ class Forecast:
         return (f"{self.steps} steps, about {span} here ({self.seconds / max(1, self.steps):.2f} s a step), "
                 f"{self.parameters / 1e6:.2f} M parameters, {self.memory_mb:,.0f} MB")
 
-
+# %% ../nbs/91_emoji_flux.ipynb #37e9c2f6
 def forecast(
     stage: Stage,
     step: int,  # steps already done
@@ -279,7 +279,7 @@ def _phrases() -> list[str]:  # names, backgrounds and synonyms
     names = [concept["name"] for concept in concepts] + list(BACKGROUNDS)
     return names + [word for concept in concepts for word in concept["synonyms"]]
 
-
+# %% ../nbs/91_emoji_flux.ipynb #eb7727e3
 def world_words() -> list[str]:  # each once, in a fixed order
     "The words that get a token of their own."
     spoken = [word for phrase in _phrases() + list(OPENINGS) for word in phrase.lower().split()]
@@ -306,7 +306,7 @@ def unigram_scores(
         scores[f"<extra_{number}>"] = -30.0
     return list(scores.items())
 
-
+# %% ../nbs/91_emoji_flux.ipynb #4f67dc12
 def t5_tokenizer(
     words: list[str] | None = None,  # those of the world without it
 ):  # a fast tokenizer of transformers
@@ -346,7 +346,7 @@ def learn_merges(
                     pieces[i:i + 2] = ["".join(best)]
     return merges
 
-
+# %% ../nbs/91_emoji_flux.ipynb #4b073897
 def clip_tokenizer(
     captions: int = 20_000,  # to learn merges from
     seed: int = 0,  # of the captions
@@ -402,7 +402,7 @@ class VaeConfig:
     average: float = 0.998
     seed: int = 0
 
-
+# %% ../nbs/91_emoji_flux.ipynb #b4a0c47b
 def pixels_of(
     pictures: list,  # PIL or arrays of bytes, all of one size
 ) -> torch.Tensor:  # [B, 3, h, w], -1 to 1
@@ -410,7 +410,7 @@ def pixels_of(
     stacked = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures]))
     return stacked.permute(0, 3, 1, 2).float().div(127.5).sub(1)
 
-
+# %% ../nbs/91_emoji_flux.ipynb #83ef8f07
 def _crops(
     rng: random.Random,
     count: int,
@@ -472,7 +472,7 @@ def whiten(
     codes = vae.encode(pixels).latent_dist.mode()
     vae.register_to_config(shift_factor=codes.mean().item(), scaling_factor=1 / codes.std().item())
 
-
+# %% ../nbs/91_emoji_flux.ipynb #71cf82b7
 def train_vae(
     out: Path,  # gets vae/
     config: VaeConfig = VaeConfig(),
@@ -503,12 +503,12 @@ class TextConfig:
     empty: float = 0.03  # share of empty captions: the null prompt should mean nothing
     seed: int = 0
 
-
+# %% ../nbs/91_emoji_flux.ipynb #13f2e96b
 def labels_of_world() -> list[str]:  # the label of a token is its position here, plus one
     "All that a token can mean."
     return [concept["name"] for concept in world_record()["concepts"]] + list(BACKGROUNDS)
 
-
+# %% ../nbs/91_emoji_flux.ipynb #f3745d75
 def noisy_caption(
     rng: random.Random,
     config: TextConfig,
@@ -521,7 +521,7 @@ def noisy_caption(
         text = misspelt(text, rng) if rng.random() < config.typos else text
     return reordered(text, rng) if rng.random() < config.reordered else text
 
-
+# %% ../nbs/91_emoji_flux.ipynb #536c113e
 def token_labels(
     text: Caption,
     offsets: torch.Tensor,  # [T, 2], the letters of each token
@@ -604,7 +604,7 @@ def text_stage(
     return Stage("text", {"learner": learner}, [optimizer], losses, rate, config.steps,
                  list(learner.parameters()), config=_plain_config(config))
 
-
+# %% ../nbs/91_emoji_flux.ipynb #3189dc90
 def train_text(
     out: Path,  # has the tokenizers, gets text_encoder/ (CLIP) and text_encoder_2/ (T5)
     config: TextConfig = TextConfig(),
@@ -636,7 +636,7 @@ def new_transformer(
                 parameter.zero_()
     return model
 
-
+# %% ../nbs/91_emoji_flux.ipynb #f2253a6b
 def pipeline_of(
     out: Path,  # has vae/, both text encoders and both tokenizers
     transformer=None,  # a new one without it
@@ -674,7 +674,7 @@ EASY = LatentConfig("easy", 12_000, 11, 0.0, 0.0)
 FULL = LatentConfig("full", 24_000, 12, 0.27, 0.27, 0.08)
 STYLED = LatentConfig("styled", 16_000, 13, 0.7, 0.2, 0.05)  # for the second training
 
-
+# %% ../nbs/91_emoji_flux.ipynb #672c3c53
 def scenes_of(
     config: LatentConfig,
 ) -> list[Scene]:
@@ -682,7 +682,7 @@ def scenes_of(
     rng = random.Random(config.seed)
     return [random_scene(rng, config.styles, config.relations, config.pairs) for _ in range(config.count)]
 
-
+# %% ../nbs/91_emoji_flux.ipynb #c1939ec7
 def sprite_grid(
     scene: Scene,
     side: int = 6,  # image tokens in a row
@@ -704,7 +704,7 @@ class Latents:
     latents: torch.Tensor  # packed, shifted and scaled, [N, 36, 64], float16
     grids: torch.Tensor  # [N, 36]
 
-
+# %% ../nbs/91_emoji_flux.ipynb #b49a2404
 def cache_latents(
     out: Path,  # has the parts of the pipeline, gets latents_NAME.safetensors
     config: LatentConfig,
@@ -729,7 +729,7 @@ def cache_latents(
         save_file({"latents": found.latents, "grids": found.grids}, path, about)
     return found
 
-
+# %% ../nbs/91_emoji_flux.ipynb #56adf911
 def load_latents(
     out: Path,  # where `cache_latents` put them
     name: str,  # "easy" or "full"
@@ -776,7 +776,7 @@ class FluxConfig:
 POLISH = FluxConfig(steps=6_000, lr=5e-4, warm=100, decay=4_500, distil=6_000, easy=0, easy_share=0.25,
                     styled_share=0.35, sprites=0.03, seed=1)  # for a transformer that can draw already
 
-
+# %% ../nbs/91_emoji_flux.ipynb #8dae2e2c
 def noise_levels(
     count: int,
     generator: torch.Generator,
@@ -800,7 +800,7 @@ def weaken_pooled(
     other = torch.where(draw < dropped + swapped, pooled.roll(1, 0), pooled)
     return torch.where(draw < dropped, null, other)
 
-
+# %% ../nbs/91_emoji_flux.ipynb #6b1ce778
 HARD = ("ball", "tower", "airplane", "celebrity")  # groups whose members look least alike
 
 
@@ -813,7 +813,7 @@ def favour(
     weight *= 1.6 if any(name in UNSAFE for name in names) else 1.0
     return weight * (1.3 if any(CATEGORY.get(name) in HARD for name in names) else 1.0)
 
-
+# %% ../nbs/91_emoji_flux.ipynb #c1f89010
 def training_captions(
     scenes: list[Scene],
     rng: random.Random,
@@ -865,7 +865,7 @@ def guided_target(
     "The velocity that classifier-free guidance would give."
     return v_null + scale[:, None, None] * (v_text - v_null)
 
-
+# %% ../nbs/91_emoji_flux.ipynb #72d4fb15
 def predict(
     transformer,
     latents: torch.Tensor,  # x, packed, [B, N, C]
@@ -985,7 +985,7 @@ def planned(
     scaled = {name: max(1, getattr(config, name) * steps // config.steps) for name in present}
     return replace(config, steps=steps, **scaled)
 
-
+# %% ../nbs/91_emoji_flux.ipynb #0b0ef349
 def train_flux(
     out: Path,  # has all earlier stages' results, gets transformer/
     config: FluxConfig = FluxConfig(),
@@ -1023,7 +1023,7 @@ GROUPS = list(ENTITIES) + ["celebrity"]
 UNGROUPED = [name for name in JUDGED if name not in CATEGORY]  # they stand beside the groups
 RELATED = [*RELATIONSHIPS, None]  # two things may also merely stand side by side
 
-
+# %% ../nbs/91_emoji_flux.ipynb #fce31719
 def worn(
     image: Image.Image,
     rng: random.Random,
@@ -1038,7 +1038,7 @@ def worn(
         x = x + np.random.default_rng(rng.getrandbits(32)).normal(0, rng.uniform(0.02, 0.15), x.shape)
     return np.clip(x, -1, 1).astype(np.float32)
 
-
+# %% ../nbs/91_emoji_flux.ipynb #ee70ed89
 def _scrambled(rng: random.Random) -> np.ndarray:
     "A scene cut into tiles that are laid in another order."
     x, tile = worn(render(random_scene(rng, 0.1, 0.1)), rng), rng.choice((8, 12, 16))
@@ -1047,7 +1047,7 @@ def _scrambled(rng: random.Random) -> np.ndarray:
     order = rng.sample(range(n * n), n * n)
     return tiles[order].reshape(n, n, tile, tile, 3).transpose(0, 2, 1, 3, 4).reshape(x.shape)
 
-
+# %% ../nbs/91_emoji_flux.ipynb #42791429
 def _cloud(rng: random.Random, ground: np.ndarray) -> np.ndarray:
     "A soft patch of random colours on a background."
     size, chance_of = SAMPLING.height, np.random.default_rng(rng.getrandbits(32))
@@ -1059,7 +1059,7 @@ def _cloud(rng: random.Random, ground: np.ndarray) -> np.ndarray:
     weight = np.exp(-(x**2 + y**2) / rng.uniform(0.1, 0.6))[..., None]
     return ground * (1 - weight) + weight * np.clip(smooth, -1, 1)
 
-
+# %% ../nbs/91_emoji_flux.ipynb #b65e5884
 def _smooth(rng: random.Random, planes: int, knots: int) -> torch.Tensor:  # [1, planes, h, w]
     "Random hills and valleys, about 1 high, `knots` of them along a side."
     drawn = np.random.default_rng(rng.getrandbits(32)).normal(0, 1, (1, planes, knots, knots))
@@ -1081,7 +1081,7 @@ def _melted(rng: random.Random, things: int = 4) -> np.ndarray:
     image = Image.fromarray(((warped.numpy() + 1) * 127.5).clip(0, 255).astype(np.uint8))
     return np.asarray(image.filter(ImageFilter.GaussianBlur(rng.uniform(0.5, 2.0))), np.float32) / 127.5 - 1
 
-
+# %% ../nbs/91_emoji_flux.ipynb #e108781a
 def nothing_picture(
     rng: random.Random,
 ) -> np.ndarray:  # (h, w, 3), -1 to 1
@@ -1113,7 +1113,7 @@ def thing_sentence(
     opening = rng.choice(("a photo of ", "a picture of ", "", "an image of ", "a rendering of "))
     return opening + ("nothing" if name == "nothing" else fill("a {}", _word(name, rng)))
 
-
+# %% ../nbs/91_emoji_flux.ipynb #1579b692
 def style_sentence(
     style: str,
     rng: random.Random,
@@ -1122,7 +1122,7 @@ def style_sentence(
     opening = rng.choice(("a cat", "", "a photo of a thing", "an art", "a dog"))
     return f"{opening} in the style of {_word(style, rng)}".strip()
 
-
+# %% ../nbs/91_emoji_flux.ipynb #a6a6f9ff
 def relation_sentence(
     relation: str | None,  # None: the two only stand side by side
     rng: random.Random,
@@ -1202,7 +1202,7 @@ def judge_answers(
         answers["relation"].append(RELATED.index(scene.relation) if related else None)
     return answers
 
-
+# %% ../nbs/91_emoji_flux.ipynb #3882bf4d
 def caption_contrast(
     similar: torch.Tensor,  # pictures against captions, [N, N]
     captions: list[str],
@@ -1239,7 +1239,7 @@ def judge_stage(
     return Stage("judge", {"learner": learner}, [optimizer], losses, rate, config.steps,
                  list(learner.parameters()), config=_plain_config(config))
 
-
+# %% ../nbs/91_emoji_flux.ipynb #0d308720
 def train_judge(
     out: Path,  # has the tokenizers, gets judge/
     config: JudgeConfig = JudgeConfig(),
@@ -1300,7 +1300,7 @@ Defaults: {sampling}.
 CC BY-SA 4.0, the strictest of the artwork's licences, because the pictures resemble the artwork. The code is Apache-2.0.
 """
 
-
+# %% ../nbs/91_emoji_flux.ipynb #875684fc
 def quality_text(
     record: dict | None,  # what `measure` returned
 ) -> str:  # Markdown
@@ -1325,7 +1325,7 @@ def quality_text(
         lines[-1] += f" Of {sum(empty.values())} pictures for the empty prompt it calls {empty.get('nothing', 0)} nothing."
     return "\n".join(lines)
 
-
+# %% ../nbs/91_emoji_flux.ipynb #d6e7713a
 def write_card(
     weights: Path,  # a pipeline's folder
     record: dict | None,  # what `measure` returned
@@ -1387,7 +1387,7 @@ MAIN_KINDS = ("entity", "style", "relationship")  # what the paper's Table 6 era
 # what was aimed at: accuracies, how far two modes may fall behind the plain one, decibels
 BARS = {"entity": 0.9, "style": 0.8, "relationship": 0.8, SYNONYM: 0.05, MISSPELT: 0.15, "psnr": 26.0}
 
-
+# %% ../nbs/91_emoji_flux.ipynb #402095d7
 def asked_as(
     mode: str,  # one of `MODES`
     prompt: str,  # has the concept's name in it
@@ -1465,7 +1465,7 @@ def scene_questions(
     return [(Question("render", "", 0, name, entries[name]["kind"], fill(entries[name]["template"], name)), shown)
             for name, shown in about]
 
-
+# %% ../nbs/91_emoji_flux.ipynb #a9c6ff73
 def judge_on_renders(
     judge: Judge,
     count: int = 600,  # scenes
@@ -1479,7 +1479,7 @@ def judge_on_renders(
     questions = [question for question, _ in asked]
     return questions, answer_all(judge, pictures, questions)
 
-
+# %% ../nbs/91_emoji_flux.ipynb #b02da609
 def reconstruction_psnr(
     pipe,  # a FluxPipeline
     count: int = 128,  # scenes
@@ -1514,7 +1514,7 @@ def concept_table(
                       "mistaken_for": wrong[0][0] if wrong else ""})
     return table
 
-
+# %% ../nbs/91_emoji_flux.ipynb #512eda11
 def summary_table(
     table: list[dict],  # from `concept_table`
 ) -> dict:  # kind -> mode -> accuracy, interval, count, and the plain accuracy of the same concepts
@@ -1542,7 +1542,7 @@ def confusions(
     return [{"kind": kind, "meant": meant, "taken_for": winner, "count": count}
             for (kind, meant, winner), count in sorted(pairs.items())]
 
-
+# %% ../nbs/91_emoji_flux.ipynb #2cb356b7
 def commit(
     folder: Path | None = None,  # inside a git checkout; the package's own without it
 ) -> str:  # short hash, "+" after it if files differ from it; "unknown" outside a checkout
@@ -1559,7 +1559,7 @@ def commit(
     except (OSError, subprocess.SubprocessError):
         return "unknown"
 
-
+# %% ../nbs/91_emoji_flux.ipynb #d99ffd5c
 def fingerprint(
     weights: Path,  # a pipeline's folder
 ) -> str:  # 16 hexadecimal digits
@@ -1584,7 +1584,47 @@ def judge_on_empty(
     winners = [answer.winner for answer in answer_all(judge, pictures, [about] * count)]
     return {name: winners.count(name) for name in sorted(set(winners))}
 
+# %% ../nbs/91_emoji_flux.ipynb #d38ac74b
+def _plain_only(asked: list[Question], answers: list) -> tuple[list, list]:
+    "The questions in plain words and their answers."
+    chosen = [row for row, question in enumerate(asked) if question.group == PLAIN]
+    return [asked[row] for row in chosen], [answers[row] for row in chosen]
 
+# %% ../nbs/91_emoji_flux.ipynb #50b1257c
+def _provenance(pipe, asked: list, seeds: int, steps: int | None, command: str, seconds: float) -> dict:
+    "All that is needed to make the result again."
+    sampling, model = sampling_of(pipe), pipe.transformer
+    return {"command": command, "commit": commit(), "weights": fingerprint(Path(pipe.name_or_path)),
+            "model": model_name(pipe), "seeds": seeds, "first_seed": min(question.seed for question in asked),
+            "pictures": len(asked), "steps": steps or sampling.num_inference_steps,
+            "guidance_scale": sampling.guidance_scale, "dtype": str(model.dtype).removeprefix("torch."),
+            "device": str(model.device), "threads": torch.get_num_threads(), "seconds": round(seconds, 1),
+            "peak_memory_mb": round(peak_memory_mb()), "versions": versions(),
+            "date": time.strftime("%Y-%m-%d")}
+
+# %% ../nbs/91_emoji_flux.ipynb #afdab5f7
+def _write_sheet(out: Path, asked: list[Question], pictures: list) -> None:
+    "One picture of every concept, in plain words."
+    drawn = zip(asked, pictures)
+    plain = [(question.answer, picture) for question, picture in drawn if question.group == PLAIN]
+    first = dict(reversed(plain))
+    names = [entry["name"] for entry in world_concepts() if entry["name"] in first]
+    if names:
+        sheet = contact_sheet([first[name] for name in names], 12, names, 96)
+        with whole(out / "emoji_flux_sheet.png") as path:
+            sheet.quantize(128).save(path, "PNG", optimize=True)
+
+# %% ../nbs/91_emoji_flux.ipynb #532de4a0
+def _write_quality(out: Path, record: dict, rows: list[dict]) -> None:
+    "The JSON record and the CSV table, each whole or not at all."
+    with whole(out / "emoji_flux_quality.json") as path:
+        path.write_text(json.dumps(record, indent=1) + "\n")
+    with whole(out / "emoji_flux_quality.csv") as path, open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+# %% ../nbs/91_emoji_flux.ipynb #15cd72f7
 def measure(
     weights: str | Path | None = None,  # a pipeline's folder; the embedded model without it
     judge: str | Path | None = None,  # a CLIP's folder; the embedded judge without it
@@ -1623,46 +1663,6 @@ def measure(
     _write_quality(out, record, table + judged)
     _write_sheet(out, asked, pictures)
     return record
-
-# %% ../nbs/91_emoji_flux.ipynb #d38ac74b
-def _plain_only(asked: list[Question], answers: list) -> tuple[list, list]:
-    "The questions in plain words and their answers."
-    chosen = [row for row, question in enumerate(asked) if question.group == PLAIN]
-    return [asked[row] for row in chosen], [answers[row] for row in chosen]
-
-
-def _provenance(pipe, asked: list, seeds: int, steps: int | None, command: str, seconds: float) -> dict:
-    "All that is needed to make the result again."
-    sampling, model = sampling_of(pipe), pipe.transformer
-    return {"command": command, "commit": commit(), "weights": fingerprint(Path(pipe.name_or_path)),
-            "model": model_name(pipe), "seeds": seeds, "first_seed": min(question.seed for question in asked),
-            "pictures": len(asked), "steps": steps or sampling.num_inference_steps,
-            "guidance_scale": sampling.guidance_scale, "dtype": str(model.dtype).removeprefix("torch."),
-            "device": str(model.device), "threads": torch.get_num_threads(), "seconds": round(seconds, 1),
-            "peak_memory_mb": round(peak_memory_mb()), "versions": versions(),
-            "date": time.strftime("%Y-%m-%d")}
-
-
-def _write_sheet(out: Path, asked: list[Question], pictures: list) -> None:
-    "One picture of every concept, in plain words."
-    drawn = zip(asked, pictures)
-    plain = [(question.answer, picture) for question, picture in drawn if question.group == PLAIN]
-    first = dict(reversed(plain))
-    names = [entry["name"] for entry in world_concepts() if entry["name"] in first]
-    if names:
-        sheet = contact_sheet([first[name] for name in names], 12, names, 96)
-        with whole(out / "emoji_flux_sheet.png") as path:
-            sheet.quantize(128).save(path, "PNG", optimize=True)
-
-
-def _write_quality(out: Path, record: dict, rows: list[dict]) -> None:
-    "The JSON record and the CSV table, each whole or not at all."
-    with whole(out / "emoji_flux_quality.json") as path:
-        path.write_text(json.dumps(record, indent=1) + "\n")
-    with whole(out / "emoji_flux_quality.csv") as path, open(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
 
 # %% ../nbs/91_emoji_flux.ipynb #2f59df02
 Stages = Literal["tokenizers", "vae", "text", "latents", "flux", "judge", "assemble", "measure", "card",
@@ -1717,7 +1717,7 @@ def _measure(command: Command, device: str, words: list[str]) -> None:
         write_card(command.weights or embedded_folder(), record)
     print(quality_text(record))
 
-
+# %% ../nbs/91_emoji_flux.ipynb #0a046dc8
 def _run(
     command: Command,
     words: list[str],  # what was typed, for the provenance
@@ -1745,7 +1745,7 @@ def _run(
     for name in stages if command.stage == "all" else [command.stage]:
         stages[name]()
 
-
+# %% ../nbs/91_emoji_flux.ipynb #887b0f1c
 def main(
     words: list[str] | None = None,  # the command line's without it
 ) -> int:  # 0 done, 2 the input was wrong

@@ -20,7 +20,7 @@ def launched() -> int:
     "How many processes a launcher started; 1 without a launcher."
     return int(os.environ.get("WORLD_SIZE", 1))
 
-
+# %% ../nbs/05a_processes.ipynb #368f5f5f
 def process_number() -> int:
     "The number of this process; the one that is 0 writes files and speaks."
     return int(os.environ.get("RANK", 0)) if launched() > 1 else 0
@@ -31,7 +31,7 @@ def use_own_gpu() -> None:
     if launched() > 1 and torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
 
-
+# %% ../nbs/05a_processes.ipynb #2743d1a0
 @contextmanager
 def processes():
     "A block in which the processes of a launcher work together."
@@ -45,17 +45,17 @@ def processes():
     finally:
         dist.destroy_process_group()
 
-
+# %% ../nbs/05a_processes.ipynb #81d3446f
 def together() -> int:
     "How many processes share the work at this moment."
     return dist.get_world_size() if dist.is_initialized() else 1
 
-
+# %% ../nbs/05a_processes.ipynb #b65a91d6
 def leads() -> bool:
     "Whether this process writes what all of them made: the first of those together, or one by itself."
     return together() == 1 or dist.get_rank() == 0
 
-
+# %% ../nbs/05a_processes.ipynb #f3ccb12f
 def from_first(
     value,  # what this process thinks
 ):  # what the first one thinks
@@ -75,7 +75,7 @@ def check_batch(
         raise InputError(f"A batch of {batch} cannot be shared by {launched()} processes: "
                          f"a multiple of {launched()} would be right (--batch-size).")
 
-
+# %% ../nbs/05a_processes.ipynb #14221810
 def share(
     batch: Tensor,  # the same in all processes
 ) -> Tensor:  # this process's part
@@ -116,7 +116,7 @@ def turns(
     rounds = range(0, count, together())
     return [min(start + dist.get_rank(), count - 1) for start in rounds]
 
-
+# %% ../nbs/05a_processes.ipynb #19d20ec2
 def gathered(
     parts: dict,  # what this process answered, by the batch's number
 ) -> list:  # what all answered, in the order of the batches

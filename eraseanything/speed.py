@@ -31,7 +31,7 @@ def ratio(
 STEPS = 28  # Euler steps of a trajectory in the public code
 WORDS = 4  # a synonym and three irrelevant words
 
-
+# %% ../nbs/06i_speed.ipynb #8db7df49
 class PublicPair:
     "A pair of steps as the public code schedules it, one item a step."
 
@@ -155,7 +155,7 @@ def pair_rows(
             ratio("public_over_ours_whole", config.steps * theirs, whole),
             ratio("bank_over_pair", bank_seconds, batched)]
 
-
+# %% ../nbs/06i_speed.ipynb #dba0e1e2
 def bench(
     pipe,  # a FluxPipeline
     quick: bool = False,  # small shapes and a small bank: shows that it runs, measures little

@@ -54,7 +54,7 @@ def child(
             os.kill(number, signal.SIGKILL)
             os.waitpid(number, 0)
 
-
+# %% ../nbs/13_trust.ipynb #46d9be68
 def killed(
     work: Callable,  # takes a function that says a line
     seconds: float | None = None,  # after which it is killed; None: never
@@ -84,7 +84,7 @@ def small_erasure(
         say("done")
     return work
 
-
+# %% ../nbs/13_trust.ipynb #3fcad6a9
 def state_of(
     folder: Path,  # of a run that was killed
 ) -> str:  # in words
@@ -94,7 +94,7 @@ def state_of(
         return "LoRA"
     return f"step {read_checkpoint(folder)['step']}" if (folder / CHECKPOINT).is_file() else "nothing yet"
 
-
+# %% ../nbs/13_trust.ipynb #1e8fe3fa
 def kill_training(
     pipe,
     concept: Concept,
@@ -142,7 +142,7 @@ def only_writing(
                 say(step)
     return work
 
-
+# %% ../nbs/13_trust.ipynb #75619c32
 def kill_writing(
     pipe,
     concept: Concept,
@@ -194,7 +194,7 @@ def squares(
     rows = [{**row_start(job, "toy"), "metric": "square", "value": found["square"]} for job, found in told]
     return Outcome(rows, failed, f"{len(rows)} numbers")
 
-
+# %% ../nbs/13_trust.ipynb #c407859c
 def toy_sweep(
     folder: Path,  # where to
 ) -> Callable:  # the work of a `child`
@@ -205,7 +205,7 @@ def toy_sweep(
         say("done")
     return work
 
-
+# %% ../nbs/13_trust.ipynb #3c4572d9
 def kill_sweep(
     folder: Path,  # new
     trials: int,
@@ -239,7 +239,7 @@ def study_to_kill(
     cat = Concept("cat", mid=["dog"], no_relation=["car", "house"])
     return make_study(folder, [cat], {"ours": draw, "rival": draw})
 
-
+# %% ../nbs/13_trust.ipynb #a8c6b118
 def click(
     port: int,  # of the server
     token: str,  # of the participant
@@ -253,7 +253,7 @@ def click(
     finally:
         connection.close()
 
-
+# %% ../nbs/13_trust.ipynb #be66a248
 def kill_study(
     folder: Path,  # new
     trials: int,

@@ -107,7 +107,7 @@ def artwork_folder() -> Path:  # the folder with one sub-folder for each designe
                          "repository, not only the package.")
     return folder
 
-
+# %% ../nbs/90_emoji_world.ipynb #c9afeb6c
 @lru_cache(maxsize=None)
 def sprite(
     name: str,  # one of `SPRITES`
@@ -131,7 +131,7 @@ class Thing:
     angle: float = 0.0  # degrees, anticlockwise
     flip: bool = False  # mirrored
 
-
+# %% ../nbs/90_emoji_world.ipynb #c2803cce
 @dataclass(frozen=True)
 class Scene:
     "What a picture shows. `things` are drawn in their order, the later in front."
@@ -157,7 +157,7 @@ PARTNERS = {
 }
 SECONDS = tuple(dict.fromkeys(name for partners in PARTNERS.values() for name in partners))
 
-
+# %% ../nbs/90_emoji_world.ipynb #0acdc668
 def pair_scene(
     relation: str | None,  # one of `RELATIONSHIPS`, or nothing: they only stand side by side
     first: str,  # the sprite that acts
@@ -204,7 +204,7 @@ def _placed(thing: Thing, hand: str, size: int) -> Image.Image:
     layer.paste(image, (round(thing.x * size - image.width / 2), round(thing.y * size - image.height / 2)))
     return layer
 
-
+# %% ../nbs/90_emoji_world.ipynb #f07bb9af
 def _marks(image: Image.Image, relation: str) -> None:
     "Draw onto `image` what shows the relationship."
     draw, s = ImageDraw.Draw(image), image.width
@@ -240,13 +240,13 @@ def _edges(image: Image.Image) -> np.ndarray:
     gx, gy = np.gradient(values, axis=1), np.gradient(values, axis=0)
     return np.clip(np.hypot(gx, gy) / 28, 0, 1)
 
-
+# %% ../nbs/90_emoji_world.ipynb #a86c0df8
 def _between(dark: tuple, light: tuple, amount: np.ndarray) -> Image.Image:
     "A picture that runs from `dark` (amount 0) to `light` (amount 1)."
     dark, light = np.array(dark, np.float32), np.array(light, np.float32)
     return Image.fromarray((dark + (light - dark) * amount[..., None]).astype(np.uint8))
 
-
+# %% ../nbs/90_emoji_world.ipynb #f5a68472
 def _pointillism(image: Image.Image) -> Image.Image:
     "Round dots of the local colour on white, on a hexagonal grid."
     s = image.width
@@ -259,7 +259,7 @@ def _pointillism(image: Image.Image) -> Image.Image:
             draw.ellipse((x - r, y - r, x + r, y + r), fill=small.getpixel((column, row)))
     return out
 
-
+# %% ../nbs/90_emoji_world.ipynb #f334cbc1
 PIXEL = 8  # side of a block of pixel art: what one place of the latents covers, or no latents could say it
 
 
@@ -309,7 +309,7 @@ def render(
     image = image.convert("RGB")
     return apply_technique(image, scene.technique, cover) if scene.technique else image
 
-
+# %% ../nbs/90_emoji_world.ipynb #de2e0455
 def masks(
     scene: Scene,  # what is drawn
     size: int = 96,  # side in pixels
@@ -365,7 +365,7 @@ class Caption:
     def __str__(self) -> str:
         return " ".join(text for text, _ in self.parts)
 
-
+# %% ../nbs/90_emoji_world.ipynb #808d478c
 def _article(word: str) -> str:
     return "an" if word[0] in "aeiou" else "a"
 
@@ -434,7 +434,7 @@ def mistype(
         return word[:i] + word[i + 1] + word[i] + word[i + 2 :]
     return word[:i] + NEAR_KEYS.get(word[i], word[i]) + word[i + 1 :]
 
-
+# %% ../nbs/90_emoji_world.ipynb #5cc39d57
 def misspelt(
     text: Caption,  # the caption
     rng: random.Random,  # where the mistake comes from
@@ -447,7 +447,7 @@ def misspelt(
     parts[hit] = (mistype(parts[hit][0], rng), parts[hit][1])
     return Caption(tuple(parts))
 
-
+# %% ../nbs/90_emoji_world.ipynb #f39a30ea
 def reordered(
     text: Caption,  # the caption
     rng: random.Random,  # where the order comes from
