@@ -1044,7 +1044,8 @@ def plot_composition(
                 ax.plot(n, value, "o-", ms=3, lw=1.2, color=f"C{number}", label=how)
                 ax.fill_between(n, low, high, color=f"C{number}", alpha=0.07, lw=0)
         ax.set(xscale="log", xlabel="concepts at once")
-        ax.set_xticks(counts, [str(n) for n in counts])
+        told = [n for n, after in zip(counts, [*counts[1:], math.inf]) if after > 1.15 * n]  # no number on another
+        ax.set_xticks(told, [str(n) for n in told])
         ax.minorticks_off()
         ax.set_title(title, fontsize=9)
         ax.tick_params(labelsize=7)
