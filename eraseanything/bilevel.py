@@ -1205,7 +1205,7 @@ def erase(
         log = list(state["log"]) if state else []
         if state:
             two.load(state)
-        run(two, concept, log, folder, checkpoint_every if folder else 0, progress and first, watch, watch_every)
+        run(two, concept, log, folder, checkpoint_every, progress and first, watch, watch_every)
     others = [n for n in others if n != name]
     return Erasure(pipe, concept, config, name, log, time.perf_counter() - started, peak_memory_mb(), others)
 
@@ -1345,7 +1345,7 @@ def keep_turning(
                     bar.set_postfix({k: f"{v:.3g}" for k, v in log[-1].items() if k != "step"}, refresh=False)
                 if look:
                     watch(two)
-                if keep:
+                if keep and folder:
                     save_checkpoint(folder, two, concept, log)
 
 # %% ../nbs/06c_erasing.ipynb #c027b8f7
@@ -1364,7 +1364,7 @@ def run(
         try:
             if folder:
                 tidy(folder)
-            if checkpoint_every and two.step == 0:
+            if folder and checkpoint_every and two.step == 0:
                 save_checkpoint(folder, two, concept, log)
             keep_turning(two, concept, log, folder, checkpoint_every, progress, watch or (lambda two: None), watch_every)
         except KeyboardInterrupt:

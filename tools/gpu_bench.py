@@ -4,8 +4,9 @@
     python tools/gpu_bench.py --tflops 165       # what this card can do at best in bfloat16, for the floor
 
 For each way to hold the model: seconds of a pair of steps, the same for 1,000 pairs, peak memory beside what
-`eraseanything plan` foretells, and how far above the floor of its arithmetic it is. Then the same with the allocator capped at 24 GB and the
-settings that the plan chooses for that, and what the columns cost in each method. Writes data/results/gpu_bench.json.
+`eraseanything plan` foretells, how far above the floor of its arithmetic it is, and how often the processor waits for
+the GPU (never, it should be). Then the same with the allocator capped at 24 GB and the settings that the plan chooses
+for that, and what the columns cost in each method. Writes data/results/gpu_bench.json.
 """
 import argparse
 import gc
@@ -50,7 +51,7 @@ def measured(shapes, settings: EraseConfig, quantize, checkpointing: bool, compi
     except Exception as error:  # out of memory, a library that is not there: the other cases go on
         return told | {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"}
     return told | {"seconds_per_pair": found["seconds"], "minutes_per_1000_pairs": found["seconds"] * 1000 / 60,
-                   "over_floor": found["seconds"] / floor, "peak_gb": found["peak"] / 2**30}
+                   "over_floor": found["seconds"] / floor, "peak_gb": found["peak"] / 2**30, "waits": found["waits"]}
 
 
 def main() -> int:
