@@ -983,6 +983,7 @@ from .bilevel import Sentence, TargetBank
 from .concepts import TEMPLATES
 from .flux import Text, sampling_of, text_encoders
 from .metrics import NOTHING, interval, kept_share, frozen_digest
+from .processes import gathered, leads, process_number
 
 # %% ../nbs/09c_table4.ipynb #09c00007
 TRAINED_ONLY = ("weights", "steps", "rank", "lr_erase", "lr_preserve", "tau", "rsc_form", "update", "init")
@@ -1038,12 +1039,16 @@ def shared_bank(
     about |= {"weights": [frozen_digest(part) for part in parts], "sampling": asdict(sampling_of(pipe))}
     about |= {"concept": asdict(concept), "world": world_concepts(), "at": [str(pipe.dtype), pipe.device.type]}
     digest = hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()[:32]
+    path = folder / f"{digest}.safetensors"
     try:
-        return load_bank(folder / f"{digest}.safetensors", pipe._execution_device)
+        bank = load_bank(path, pipe._execution_device)
     except (OSError, SafetensorError):
+        bank = None
+    if not all(gathered({process_number(): bank is not None})):  # several processes build it together, or none does
         bank = build_bank(pipe, concept, config)
-    folder.mkdir(parents=True, exist_ok=True)
-    save_bank(bank, folder / f"{digest}.safetensors")
+        if leads():
+            folder.mkdir(parents=True, exist_ok=True)
+            save_bank(bank, path)
     return bank
 
 # %% ../nbs/09c_table4.ipynb #09c0000b
@@ -2233,8 +2238,9 @@ def whitebox_table(
         found = by_metric([row for row in own if row["value"] is not None])
         shares = [f"{np.mean(found[name]):.0%}" for name in ("search_plain", "search_attacked")]
         steps = [row["value"] for row in own if row["metric"] == "relearn_steps"]
-        back = f"{np.mean([step for step in steps if step is not None]):.0f} steps" if any(steps) else "never"
-        never = f", {steps.count(None)} of {len(steps)} never" if None in steps and any(steps) else ""
+        returned = [step for step in steps if step is not None]
+        back = f"{np.mean(returned):.0f} steps" if returned else "never"
+        never = f", {steps.count(None)} of {len(steps)} never" if None in steps and returned else ""
         title = method if scope == SCOPE else f"{method}, {scope}"
         lines.append(f"{title:26}{shares[0]:>10}{shares[1]:>10}{back:>12}{never}")
     return "\n".join(lines)

@@ -74,6 +74,9 @@ def _usual(
     config: dict,  # of a transformer
 ) -> Sampling:
     "How FLUX.1-dev is used, or FLUX.1-schnell."
+    if "guidance_embeds" not in config:
+        kind = config.get("_class_name", "of another kind")
+        raise InputError(f"The transformer is {kind}, and a plan counts what a Flux does: measure a short run instead.")
     return Sampling() if config["guidance_embeds"] else Sampling(guidance_scale=0.0, num_inference_steps=4)
 
 # %% ../nbs/06h_plan.ipynb #435a0009
@@ -404,6 +407,9 @@ def plan(
         if option.dtype not in costs:
             costs[option.dtype] = block_costs(shapes, settings, getattr(torch, option.dtype), device)
         found.append(need_of(shapes, settings, costs[option.dtype], option))
+    if not found:
+        asked = ", ".join(f"{name}={value}" for name, value in fixed.items() if value is not None)
+        raise InputError(f"No way that is counted here has {asked} on a {device}: leave one of them out.")
     return found
 
 # %% ../nbs/06h_plan.ipynb #435a002b

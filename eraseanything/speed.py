@@ -266,7 +266,7 @@ def waits(
             action()
         finally:
             torch.cuda.set_sync_debug_mode(before)
-    return sum("synchronizing" in str(warning.message) for warning in told)
+    return sum("called a synchronizing" in str(warning.message) for warning in told)
 
 # %% ../nbs/06k_real_size.ipynb #f434000b
 def measure_pair(

@@ -217,8 +217,10 @@ def run_notebook(path: Path, log: Path) -> None:
     from nbdev.test import test_nb
 
     os.chdir(ROOT)
-    passed, _ = test_nb(path, skip_flags=get_config().tst_flags.split(), basepath=ROOT)
-    sys.exit(0 if passed else 1)
+    passed, seconds = test_nb(path, skip_flags=get_config().tst_flags.split(), basepath=ROOT)
+    if not seconds:
+        print("nothing in it was run")
+    sys.exit(0 if passed and seconds else 1)
 
 
 def notebook_check(path: Path):
