@@ -373,7 +373,7 @@ def frozen_weight(
     layer = layer.get_base_layer() if hasattr(layer, "get_base_layer") else layer
     return layer.weight.detach().double().cpu()
 
-
+# %% ../nbs/07a_uce.ipynb #21dc2601
 def install(
     job: Job,  # whose adapter to make; its settings get the rank
     factors: dict[str, tuple[Tensor, Tensor]],  # layer -> A [k, in], B [out, k]
@@ -416,7 +416,7 @@ class UceConfig(RivalConfig):
         "lam": (0, 10**6), "erase_scale": (0, 10**6), "preserve_scale": (0, 10**6), "points": (1, 1000),
     }
 
-
+# %% ../nbs/07a_uce.ipynb #343920d7
 def last_token(
     teacher: Teacher,  # knows the tokenizer
     prompt: str,  # the sentence
@@ -443,7 +443,7 @@ def mean_inputs(
     seen = text_inputs(teacher, prompts, places, x[:, steps].flatten(0, 1), levels, names)
     return {name: rows.unflatten(0, (len(pairs), -1)).mean(1) for name, rows in seen.items()}
 
-
+# %% ../nbs/07a_uce.ipynb #8c46536a
 def uce_vectors(
     job: Job,  # concept, bank, settings
 ) -> tuple[dict, dict, dict]:  # layer -> [E, in], [E, in], [P, in]
@@ -514,7 +514,7 @@ class CaConfig(RivalConfig):
     ranges: ClassVar[dict] = dict(pictures=(1, 10**4), augment=(0, 1), prior=(0, 100))
     choices: ClassVar[dict] = dict(form=("model", "noise"), teacher=("frozen", "current"))
 
-
+# %% ../nbs/07b_ca.ipynb #ca1a3512
 @dataclass(frozen=True)
 class CaNoiseConfig(CaConfig):
     "Settings of CA with the noise as target."
@@ -1269,7 +1269,7 @@ def apart(
     "The distance of two velocities, as a root mean square over tokens and channels."
     return ((v.float() - target.float()).square().flatten(1).mean(1) + TINY).sqrt()
 
-
+# %% ../nbs/07h_newer.ipynb #e5fedadf
 def contrast(
     v: Tensor,  # the erased model's velocity for the concept, [B, N, C], with gradient
     v_anchor: Tensor,  # the frozen model's for the anchor
@@ -1293,7 +1293,7 @@ class GemConfig(RivalConfig):
     natively: ClassVar[dict] = dict(lr_erase=3e-4)
     ranges: ClassVar[dict] = dict(repulsion=(0, 100), early=(0, 1))
 
-
+# %% ../nbs/07h_newer.ipynb #7be02ae5
 class GemLoop(OneLevel):
     "Towards the anchor's velocity, away from the concept's, early on."
 
@@ -1314,7 +1314,7 @@ class GemLoop(OneLevel):
         v_anchor, v_concept = self.v_anchor[e, s].to(v), bank.v_concept[e, s].to(v)
         return {"gem": contrast(v, v_anchor, v_concept, self.config.repulsion)}
 
-
+# %% ../nbs/07h_newer.ipynb #5cf82034
 def gem(job: Job) -> RivalErasure:
     "Erase by attraction to an anchor and repulsion from the concept."
     return train(job, GemLoop)
@@ -1378,7 +1378,7 @@ class SpmLoop(EsdLoop):
             found["anchored"] = self.config.anchoring * lora_loss(v, bank.kept_v[p, s].to(v.device))
         return found
 
-
+# %% ../nbs/07h_newer.ipynb #6ba8e976
 def spm(job: Job) -> RivalErasure:
     "Erase with one dimension a layer, other words anchored by their distance."
     return train(job, SpmLoop)
@@ -1396,14 +1396,14 @@ class PlusConfig(RivalConfig):
     update: str = "adaptive"
     method: ClassVar[str] = "erase++"
 
-
+# %% ../nbs/07h_newer.ipynb #6336e621
 class PlusLoop(TwoLevel):
     "EraseAnything's loop, as a method among others."
 
     def prepare(self, job: Job) -> None:
         "Nothing: all it needs is in the bank."
 
-
+# %% ../nbs/07h_newer.ipynb #509dd586
 def erase_plus(job: Job) -> RivalErasure:
     "Erase by both levels at once, in a balance that is learned."
     return train(job, PlusLoop)
