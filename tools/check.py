@@ -45,6 +45,7 @@ if AT_ONCE > 1:
 IMPORTED = ["torch", "nbdev.test", "eraseanything.cli", "peft", "seaborn", "diffusers.loaders.peft",
             "diffusers.models.transformers.transformer_flux", "diffusers.models.autoencoders.autoencoder_kl",
             "transformers.models.clip.modeling_clip", "transformers.models.t5.modeling_t5"]
+LONGEST = 1200  # seconds that a notebook may take
 PROCESSES = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
 
 SLIDERS = "02b_heat_maps.ipynb"  # the chapter that is opened in JupyterLab
@@ -229,7 +230,11 @@ def notebook_check(path: Path):
         log = folder / "log"
         process = PROCESSES.Process(target=run_notebook, args=(path, log))
         process.start()
-        process.join()
+        process.join(LONGEST)
+        if process.is_alive():
+            process.kill()
+            process.join()
+            raise Failure(f"{path.name} was stopped: no notebook should take {LONGEST} seconds")
         if process.exitcode:
             tail = "\n".join(log.read_text(errors="replace").splitlines()[-40:]) if log.exists() else ""
             raise Failure(f"{path.name} ended with {process.exitcode}:\n{tail}")
