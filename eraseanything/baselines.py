@@ -109,6 +109,7 @@ class Method(NamedTuple):
     config: type[RivalConfig]  # its settings
     erase: Callable[[Job], RivalErasure]  # does it
     lora: bool = True  # whether it leaves an adapter, which can be saved and loaded
+    resumes: bool = True  # whether it writes checkpoints and goes on from them
 
 
 METHODS: dict[str, Method] = {}
@@ -151,6 +152,8 @@ def erase_with(
     config, concept = method_config(method, config, scope), concept_for(pipe, concept)
     if (resume or checkpoint_every) and out is None:
         raise InputError("Checkpoints need a place: name an output folder (out).")
+    if (resume or checkpoint_every) and not METHODS[method].resumes:
+        raise InputError(f"{method} has no checkpoints: leave --resume and --checkpoint-every out.")
     targets = scope_targets(pipe.transformer, config)
     check_rank(pipe.transformer, config.rank, targets)
     folder = writable_folder(out) if out is not None else None
@@ -221,8 +224,8 @@ class OneLevel(TwoLevel):
         for group in self.lower.param_groups:
             group["lr"] = rates(self.config, self.step)[0]
 
-    def iterate(self) -> dict[str, float]:
-        "One turn; the losses by name."
+    def iterate(self) -> dict[str, Tensor]:
+        "One turn; its number and the losses by name, not read yet."
         self.set_rate()
         values = self.update(self.losses(), self.lower)
         self.step += 1
@@ -470,11 +473,13 @@ def uce(job: Job) -> RivalErasure:
         left = (c @ A.T @ B.T - change).norm() / change.norm().clamp(min=1e-12)
         moved = (p @ A.T @ B.T).norm() / change.norm().clamp(min=1e-12) * (len(c) / max(len(p), 1)) ** 0.5
         log.append({"step": step, "layer": name, "left": left.item(), "kept_moved": moved.item()})
-    install(job, factors)
+    lost = install(job, factors)
+    if lost:  # more sentences than the narrowest layer has rows
+        log.append({"step": len(log) + 1, "lost_by_cut": lost})
     return job.finished(log)
 
 
-METHODS["uce"] = Method(UceConfig, uce)
+METHODS["uce"] = Method(UceConfig, uce, resumes=False)
 
 # %% ../nbs/07b_ca.ipynb #54404bad
 import random
@@ -612,6 +617,7 @@ METHODS["ca-noise"] = Method(CaNoiseConfig, ca)
 
 # %% ../nbs/07c_mace.ipynb #54fbf5b1
 from .attention import ColumnProbe, indicator
+from .bilevel import CHECKPOINT
 from .flux import family_of
 from .losses import Columns, column_list
 
@@ -650,7 +656,7 @@ def outside(
     return (first + list(range(old[-1] + 1, old[-1] + 1 + after)),
             first + list(range(new[-1] + 1, new[-1] + 1 + after)))
 
-
+# %% ../nbs/07c_mace.ipynb #mace0007
 def all_tokens(
     teacher: Teacher,  # the frozen model, adapters off
     prompts: list[str],  # E of them
@@ -712,7 +718,7 @@ def masked_attention_loss(
     parts = [(c.square().sum(-1).mean(1) * share).sum(1).mean() for c in column_list(columns)]
     return torch.stack([(part + 1e-12).sqrt() - 1e-6 for part in parts]).sum()
 
-
+# %% ../nbs/07c_mace.ipynb #mace0015
 @torch.no_grad()
 def concept_masks(
     teacher: Teacher,  # the frozen model, adapters off
@@ -767,7 +773,7 @@ def taken_out(
         remove_lora(job.pipe.transformer, adapter, job.others)
     return change
 
-
+# %% ../nbs/07c_mace.ipynb #mace0022
 def fused(
     inputs: MaceInputs,  # tokens
     change: dict[str, Tensor],  # layer -> dW that its tokens should see
@@ -775,7 +781,7 @@ def fused(
     "The least change that does to the concept's tokens what a given one does."
     return {name: inputs.solve(name, inputs.all[name], inputs.all[name] @ dW.T) for name, dW in change.items()}
 
-
+# %% ../nbs/07c_mace.ipynb #mace0026
 def attend_less(
     job: Job,  # the second stage's
     first: str,  # the first stage's adapter
@@ -788,14 +794,17 @@ def attend_less(
             parameter.requires_grad_(name in parameters)
         loop, log = MaceLoop(transformer, parameters, job.bank, job.config, probe), []
         loop.prepare(job)
-        run(loop, job.concept, log, job.folder, 0, job.progress)
+        try:
+            run(loop, job.concept, log, job.folder, 0, job.progress)
+        except KeyboardInterrupt:  # `run` has kept where this stage was, to which nobody could go back
+            if job.folder:
+                (job.folder / CHECKPOINT).unlink(missing_ok=True)
+            raise
     return log
 
 # %% ../nbs/07c_mace.ipynb #a97e6c9f
 def mace(job: Job) -> RivalErasure:
     "Erase in three stages."
-    if job.state or job.checkpoint_every:
-        raise InputError("mace has no checkpoints: leave --resume and --checkpoint-every out.")
     inputs, rank = MaceInputs(job), job.config.rank
     factors = {}
     for name in job.targets:
@@ -815,7 +824,7 @@ def mace(job: Job) -> RivalErasure:
     return job.finished(log)
 
 
-METHODS["mace"] = Method(MaceConfig, mace)
+METHODS["mace"] = Method(MaceConfig, mace, resumes=False)
 
 # %% ../nbs/07d_eap.ipynb #f7ed64f0
 from .flux import Text
@@ -831,7 +840,7 @@ class EapConfig(EsdConfig):
     words: int = 20  # how many of the nearest may be chosen
     keep: float = 0.3  # weight of keeping the chosen word
     gumbel_lr: float = 1e-2  # the adversary's learning rate
-    temperature: float = 2.0  # of the choice: the higher, the more even
+    temperature: float = 2.0  # of the gradient: the higher, the more even
     method: ClassVar[str] = "eap"
     native: ClassVar[re.Pattern] = re.compile(r"transformer_blocks\.\d+\.attn\.add_[qkv]_proj")
     natively: ClassVar[dict] = dict(lr_erase=3e-4, keep=1.0)
@@ -850,7 +859,7 @@ def gumbel_choice(
     hard = torch.nn.functional.one_hot(soft.argmax(-1), len(logits)).to(soft)
     return hard + soft - soft.detach()
 
-
+# %% ../nbs/07d_eap.ipynb #eap00006
 def mixed(
     choice: Tensor,  # [B, n]
     text: Text,  # n prompts
@@ -898,7 +907,7 @@ class EapLoop(EsdLoop):
         target = self.bank.kept_v[rows, s].to(v.device)
         return found | {"kept": self.config.keep * lora_loss(v, target)}
 
-    def provoke(self) -> float:
+    def provoke(self) -> Tensor:
         "A step of the adversary towards words that suffer; how much the chosen ones do."
         choice, s = self.choose(), self.draw(len(self.bank.sigmas))
         rows = self.rows[choice.detach().argmax(1)]
@@ -909,9 +918,9 @@ class EapLoop(EsdLoop):
         harm = (v.float() - v_base.float()).square().mean()
         [self.pi.grad] = torch.autograd.grad(harm, [self.pi])
         self.adversary.step()
-        return harm.item()
+        return harm.detach()
 
-    def iterate(self) -> dict[str, float]:
+    def iterate(self) -> dict[str, Tensor]:
         "A turn of each player."
         return super().iterate() | {"harm": self.provoke()}
 
@@ -930,7 +939,7 @@ class EapRun(EapLoop):
             self.pi.copy_(state["pi"])
         self.adversary.load_state_dict(state["adversary"])
 
-
+# %% ../nbs/07d_eap.ipynb #eap00014
 def eap(job: Job) -> RivalErasure:
     "Erase by negative guidance with adversarial preservation."
     return train(job, EapRun)
@@ -998,7 +1007,7 @@ class MetaLoop(EsdLoop):
         x, target = noised(clean[rows], noise, sigma)
         return lora_loss(self.forward(x, sigma, text[rows]), target.to(self.device))
 
-    def iterate(self) -> dict[str, float]:
+    def iterate(self) -> dict[str, Tensor]:
         "One turn: the gradient here, the gradient after the theft, one step down their difference."
         self.set_rate()
         values, after = self.accumulate(self.kept_losses()), self.config.gammas()[1]
@@ -1026,7 +1035,7 @@ class MetaRun(MetaLoop):
                 parameter.grad = grad
             thief.step()
 
-    def look_ahead(self, after: dict[str, float]) -> dict[str, float]:
+    def look_ahead(self, after: dict[str, float]) -> dict[str, Tensor]:
         "Subtract from the gradient what would make the losses after the theft smaller; the losses."
         slow = {name: (p.detach().clone(), p.grad) for name, p in self.parameters.items()}
         self.steal()
@@ -1038,9 +1047,9 @@ class MetaRun(MetaLoop):
                 value, here = slow[name]
                 parameter.copy_(value)
                 parameter.grad = here - grad
-        return {f"stolen_{name}": loss.item() for name, loss in losses.items()}
+        return {f"stolen_{name}": loss.detach() for name, loss in losses.items()}
 
-
+# %% ../nbs/07e_meta.ipynb #meta0017
 def meta(job: Job) -> RivalErasure:
     "Erase such that training does not bring the concept back."
     return train(job, MetaRun)
@@ -1110,7 +1119,7 @@ def prefixed(
     embeds = encoder(inputs_embeds=torch.cat([front, words], 1)[:, :length])[0]
     return Text(embeds.to(plain.prompt_embeds), plain.pooled_prompt_embeds, plain.text_ids)
 
-
+# %% ../nbs/07f_whitebox.ipynb #white006
 def shares(
     recognise: Callable,  # (pictures, phrases) -> is it in the picture?
     pictures: list,  # PIL pictures
@@ -1256,7 +1265,7 @@ def columns(job: Job) -> ColumnErasure:
                          method="columns", scope=scope)
 
 
-METHODS["columns"] = Method(ColumnsConfig, columns, lora=False)
+METHODS["columns"] = Method(ColumnsConfig, columns, lora=False, resumes=False)
 
 # %% ../nbs/07h_newer.ipynb #07h00005
 TINY = 1e-12  # under a root, so that its gradient at zero is zero

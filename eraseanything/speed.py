@@ -19,10 +19,10 @@ from .losses import attention_loss, column_feature, esd_loss, esd_target, lora_l
 
 # %% ../nbs/06i_speed.ipynb #970a0007
 def ratio(
-    name: str,
-    numerator: float,
-    denominator: float,
-    unit: str = "s",
+    name: str,  # of the row
+    numerator: float,  # what is compared
+    denominator: float,  # with what
+    unit: str = "s",  # of both
 ) -> dict:  # a row of the table
     "A comparison."
     return {"name": name, "ratio": numerator / denominator, "numerator": numerator, "denominator": denominator, "unit": unit}
@@ -42,12 +42,19 @@ class PublicPair:
     ):
         self.pipe, self.two, self.probe, self.levels = pipe, two, probe, sigmas(pipe, STEPS)
 
-    def ask(self, x, level, text):
+    def ask(self,
+        x: torch.Tensor,  # a place, [1, N, C]
+        level: torch.Tensor,  # its noise level
+        text,  # a prompt, encoded
+    ) -> torch.Tensor:  # velocity, [1, N, C]
         "One forward."
         return self.two.forward(x, level.expand(1), text)
 
     @torch.no_grad()
-    def walk(self, text, capture: bool = False):
+    def walk(self,
+        text,  # a prompt, encoded
+        capture: bool = False,  # give the columns' feature and not the end
+    ) -> torch.Tensor:  # the trajectory's end, [1, N, C], or a feature
         "A trajectory; with `capture` the columns at one of its steps."
         x, feature = torch.randn_like(self.two.bank.x[:1, 0]), None
         for step, (now, after) in enumerate(zip(self.levels[:-1], self.levels[1:])):
@@ -105,11 +112,11 @@ def pairs(
 def capture_rows(
     text: int,  # tokens
     image: int,  # tokens
-    method: str = "auto",
-    heads: int = 4,
-    rounds: int = 3,
-    device: str = "cpu",
-    dtype: torch.dtype = torch.float32,
+    method: str = "auto",  # as in `attention_with_columns`; "dense" keeps the matrix
+    heads: int = 4,  # attention heads
+    rounds: int = 3,  # runs of each, of which the best counts
+    device: str = "cpu",  # where to measure
+    dtype: torch.dtype = torch.float32,  # in which precision
 ) -> list[dict]:  # two rows: time and memory
     "What columns cost, by `capture_cost` of chapter 02."
     cost = capture_cost(text, image, heads, method, rounds, device, dtype)
@@ -121,11 +128,11 @@ def capture_rows(
 def batch_rows(
     pipe,  # a FluxPipeline
     config: EraseConfig,  # the bank's size and batch
-    pictures: int = 8,
+    pictures: int = 8,  # how many
     steps: int = 4,  # Euler steps of a picture
-    rounds: int = 1,
-    device: str = "cpu",
-) -> list[dict]:
+    rounds: int = 1,  # runs of each, of which the best counts
+    device: str = "cpu",  # where to measure
+) -> list[dict]:  # two rows
     "One by one against batches."
     prompts, seeds = ["a photo of a cat"] * pictures, list(range(pictures))
     one = replace(config, bank_batch=1)
@@ -139,9 +146,9 @@ def batch_rows(
 def pair_rows(
     pipe,  # a FluxPipeline
     config: EraseConfig,  # of the whole run
-    rounds: int = 3,
-    device: str = "cpu",
-) -> list[dict]:
+    rounds: int = 3,  # runs of each, of which the best counts
+    device: str = "cpu",  # where to measure
+) -> list[dict]:  # four rows
     "A pair of steps, and a whole run."
     banks = []
     [bank_seconds] = alternately(lambda: banks.append(build_bank(pipe, "cat", config)), rounds=1, device=device, warm=False)
