@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from multiprocessing import forkserver
 from pathlib import Path
 
 import yaml
@@ -209,6 +210,18 @@ def check_wheel(folder: Path) -> None:
         raise Failure(f"erase and sample did not write {', '.join(lacking) or 'a picture'}")
 
 
+def start_importing() -> None:
+    "Start the process that notebooks are forks of. What libraries miss they tell each notebook's log, and nobody here."
+    PROCESSES.set_forkserver_preload(IMPORTED)
+    if PROCESSES.get_start_method() == "forkserver":
+        kept = os.dup(2)
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        forkserver.ensure_running()
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
 def run_notebook(path: Path, log: Path) -> None:
     "Run a notebook as `nbdev_test` does. The process ends with 1 where a cell fails; what it prints is in `log`."
     with log.open("w") as file:
@@ -257,7 +270,7 @@ def report(name: str, check) -> tuple[str, str]:
 
 def main(words: list[str]) -> int:
     os.environ.update(ENVIRONMENT)  # before the process that the notebooks are forks of starts
-    PROCESSES.set_forkserver_preload(IMPORTED)
+    start_importing()
     checks = {
         "library in step with the notebooks": check_library,
         "every name is imported": check_names,
