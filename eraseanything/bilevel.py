@@ -1301,8 +1301,8 @@ def report_divergence(
 ) -> None:
     "Write down what led to numbers that are none; JSON knows no such numbers, so they are words."
     losses = {name: value if math.isfinite(value) else str(value) for name, value in error.losses.items()}
-    lower, upper = (optimizer.param_groups[0]["lr"] for optimizer in (two.lower, two.upper))
-    told = {"what": error.what, "step": error.step, "losses": losses, "rates": [lower, upper], "drawn": error.drawn}
+    told = {"what": error.what, "step": error.step, "losses": losses, "drawn": error.drawn,
+            "rates": rates(two.config, error.step - 1)}  # the loop may be some turns further
     with whole(folder / DIVERGED) as path:
         path.write_text(json.dumps(told, indent=1) + "\n")
 
