@@ -454,7 +454,7 @@ def uce_vectors(
     bank, config, teacher = job.target_bank(), job.config, Teacher(job.pipe, job.config)
     told = [(s.prompt, s.phrase) for s in bank.sentences]
     guided = [(fill(s.template, config.guide) if config.guide else s.rest, config.guide) for s in bank.sentences]
-    kept = preserve_prompts(job.concept, config.preserve_prompts, config.seed)
+    kept = preserve_prompts(job.concept, config.preserve_prompts, config.seed, config.common_prompts)
     ask = lambda pairs, x: mean_inputs(teacher, pairs, x, job.targets, config.points)
     with without_adapters(job.pipe.transformer):
         return ask(told, bank.x), ask(guided, bank.x), ask(kept, bank.kept_x[: len(kept)])
@@ -877,7 +877,8 @@ def nearest_kept(
     job: Job,  # concept and settings
 ) -> tuple[list[str], list[int]]:  # words, and their places among the bank's kept prompts
     "The preserve prompts' words that T5 takes for the nearest to the concept."
-    pairs = preserve_prompts(job.concept, job.config.preserve_prompts, job.config.seed)
+    config = job.config
+    pairs = preserve_prompts(job.concept, config.preserve_prompts, config.seed, config.common_prompts)
     words = [word for _, word in pairs] or [""]
     known = list(dict.fromkeys(words))
     features = word_features(job.pipe, [job.concept.name, *known])
@@ -1369,7 +1370,9 @@ class SpmLoop(EsdLoop):
 
     def prepare(self, job: Job) -> None:
         "The running sum of the words' weights."
-        words = [word for _, word in preserve_prompts(job.concept, self.config.preserve_prompts, self.config.seed)]
+        config = self.config
+        pairs = preserve_prompts(job.concept, config.preserve_prompts, config.seed, config.common_prompts)
+        words = [word for _, word in pairs]
         features = word_features(job.pipe, [job.concept.name, *(words or [""])])
         self.weights = anchor_weights(features[1:], features[0], self.config.power).double().cpu()
         self.reached = self.weights.cumsum(0) / self.weights.sum()

@@ -1036,16 +1036,18 @@ def shared_bank(
     config = replace(config, weights=Weights())  # with the features of L_rsc, whether or not it is on
     about = {name: value for name, value in config_to_dict(config).items() if name not in TRAINED_ONLY}
     parts = (pipe.transformer, *text_encoders(pipe).values(), pipe.vae)
-    about |= {"weights": [frozen_digest(part) for part in parts], "sampling": asdict(sampling_of(pipe))}
-    about |= {"concept": asdict(concept), "world": world_concepts(), "at": [str(pipe.dtype), pipe.device.type]}
-    digest = hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()[:32]
-    path = folder / f"{digest}.safetensors"
+    model = {"weights": [frozen_digest(part) for part in parts], "sampling": asdict(sampling_of(pipe))}
+    model |= {"at": [str(pipe.dtype), pipe.device.type]}
+    digest = lambda told: hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:32]
+    path = folder / f"{digest(about | model | {'concept': asdict(concept), 'world': world_concepts()})}.safetensors"
+    schedule = {name: about[name] for name in ("trajectory_steps", "guidance_scale")}
+    walks = folder / "walks" / digest(model | schedule) if config.common_prompts else None
     try:
         bank = load_bank(path, pipe._execution_device)
     except (OSError, SafetensorError):
         bank = None
     if not all(gathered({process_number(): bank is not None})):  # several processes build it together, or none does
-        bank = build_bank(pipe, concept, config)
+        bank = build_bank(pipe, concept, config, walks=walks)
         if leads():
             folder.mkdir(parents=True, exist_ok=True)
             save_bank(bank, path)

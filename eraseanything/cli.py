@@ -289,7 +289,7 @@ class Erase:
     score_seeds: int = 3  # pictures for each wording when scoring
     score_steps: int | None = None  # Euler steps of those pictures; as many as suit the model without it
     picture: tyro.conf.FlagCreatePairsOff[bool] = True  # draw the sheet of before and after
-    bank_cache: Path | None = None  # folder that remembers target banks, for a concept's runs with other losses, rates, steps
+    bank_cache: Path | None = None  # folder that remembers target banks, for a concept's other runs; see --common-prompts
     base_cache: Path | None = None  # folder that remembers what untouched models drew; a benchmark shares one
     resume: tyro.conf.FlagCreatePairsOff[bool] = False  # go on from the last checkpoint in --out
     checkpoint_every: int = 0  # write a checkpoint every so many iterations; 0 writes none

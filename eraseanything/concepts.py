@@ -824,12 +824,14 @@ def preserve_prompts(
     concept: Concept, # what is being erased
     n: int, # how many prompts
     seed: int = 0, # another seed, other prompts
+    common: bool = False, # the order that all concepts have in common, not one of its own
 ) -> list[tuple[str, str]]: # (prompt, the word in it that must survive)
     "Prompts that an erased model should still answer as before."
     avoid = family(concept)
     if _in_world(concept):
-        pick = _rng(concept.name, "templates", seed).choice  # styles and relationships have several
-        pool = [(e["name"], pick(e["templates"])) for e in _world() if e["name"] not in avoid]
+        own = _rng(concept.name, "templates", seed)  # styles and relationships have several
+        pool = [(e["name"], (_rng(e["name"], "templates", seed) if common else own).choice(e["templates"]))
+                for e in _world() if e["name"] not in avoid]
         stand_ins = [n for n in ("dog", "cat", "rabbit", "frog") if n not in avoid]  # who can act in this world
     else:
         templates = concept.templates or TEMPLATES[concept.kind]
@@ -837,5 +839,8 @@ def preserve_prompts(
         stand_ins = []
     pairs = [(fill(_avoiding(t, avoid, stand_ins), word), word) for word, t in pool]
     pairs = [(prompt, word) for prompt, word in pairs if not _mentions(prompt, avoid)]
-    _rng(concept.name, "preserve", seed).shuffle(pairs)
+    if common:
+        pairs.sort(key=lambda pair: _rng("preserve", seed, *pair).random())
+    else:
+        _rng(concept.name, "preserve", seed).shuffle(pairs)
     return [pairs[i % len(pairs)] for i in range(n)] if pairs else []

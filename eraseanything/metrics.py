@@ -284,7 +284,8 @@ def seen_names(
     config: EraseConfig,  # how it was erased
 ) -> set[str]:  # words
     "Whose velocities the preserve step trained on."
-    return {word for _, word in preserve_prompts(concept, config.preserve_prompts, config.seed)}
+    pairs = preserve_prompts(concept, config.preserve_prompts, config.seed, config.common_prompts)
+    return {word for _, word in pairs}
 
 # %% ../nbs/08_metrics.ipynb #5fa58a10
 def summarise(
