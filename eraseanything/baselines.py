@@ -629,7 +629,6 @@ class MaceConfig(RivalConfig):
     steps: int = 480
     trajectories: int = 8
     shuffled: float = 0.0
-    null_places: float = 0.0  # its masks and tokens are of pictures of the concept
     preserve_prompts: int = 40
     mapped: str = ""  # the word in the concept's place; empty: a related one
     lam: float = 0.02  # price of moving the weights
