@@ -227,11 +227,13 @@ def run_notebook(path: Path, log: Path) -> None:
     with log.open("w") as file:
         for stream in (sys.stdout, sys.stderr):
             os.dup2(file.fileno(), stream.fileno())
+    import torch
     from nbdev.config import get_config
     from nbdev.test import test_nb
 
     os.chdir(ROOT)
-    passed, seconds = test_nb(path, skip_flags=get_config().tst_flags.split(), basepath=ROOT)
+    flags = set(get_config().tst_flags.split()) - ({"cuda"} if torch.cuda.is_available() else set())
+    passed, seconds = test_nb(path, skip_flags=flags, basepath=ROOT)
     if not seconds:
         print("nothing in it was run")
     sys.exit(0 if passed and seconds else 1)
