@@ -386,7 +386,7 @@ def install(
     layers = [job.pipe.transformer.get_submodule(name) for name in job.targets]
     most = min(min(layer.in_features, layer.out_features) for layer in layers)
     rank = max(1, min(max(len(A) for A, _ in factors.values()), limit or most, most))
-    cut = {name: truncated(A, B, rank) if len(A) > rank else (A, B, 0.0) for name, (A, B) in factors.items()}
+    cut = {name: truncated(A, B, rank) for name, (A, B) in factors.items()}
     job.config = replace(job.config, rank=rank)
     parameters = add_lora(job.pipe.transformer, job.adapter, job.config, job.targets)
     with torch.no_grad():
