@@ -475,6 +475,7 @@ def case_of(
 def earlier_results(
     plan: Plan,
     what: str,  # the table
+    **made,  # how else it is to have been made
 ) -> tuple[list[dict], dict]:  # its rows, and what is known of it
     "The table that a plan adds to; a table that was made in another way is refused."
     path = plan.results / f"{what}.csv"
@@ -488,7 +489,7 @@ def earlier_results(
     def flat(told: dict, settings: dict) -> dict:
         return {**told, **{f"settings.{name}": value for name, value in settings.items()}}
 
-    wanted = json.loads(json.dumps(flat(plan.wanted(), config_to_dict(plan.config))))
+    wanted = json.loads(json.dumps(flat(plan.wanted() | made, config_to_dict(plan.config))))
     found = flat(about, config_to_dict(EraseConfig()) | about.get("settings", {}))  # it may be older than a setting
     if other := [name for name in wanted if found.get(name) != wanted[name]]:
         now, then = wanted[other[0]], found.get(other[0])
@@ -2210,6 +2211,8 @@ def whitebox(
 ) -> Outcome:
     "Attack the erasures of Table 3 with their weights in hand."
     chosen, jobs = plan.chosen(TABLE3, ("car", "sketch", "kiss")), []
+    made = {"search": search, "relearn": relearn}
+    earlier = earlier_results(plan, "whitebox", **made) if plan.add else None
     for name in chosen:
         for seed in plan.seeds:
             for title, config in contenders(plan):
@@ -2217,7 +2220,7 @@ def whitebox(
                     before = erasure_job(plan, "table3", title, name, seed, config)
                     scope = getattr(config, "scope", "paper")
                     what = "whitebox" if scope == "paper" else f"whitebox-{scope}"
-                    more = {"lora": str(before.folder), "search": search, "relearn": relearn}
+                    more = {"lora": str(before.folder), **made}
                     jobs.append(work_job(plan, "whitebox", what, title, name, before.wanted["settings"], (before,),
                                          erasure=before.wanted["erasure"], **more))
     failed, rows = plan.do([job.after[0] for job in jobs] + jobs), []
@@ -2225,8 +2228,10 @@ def whitebox(
     for job in done:
         about = row_start(job, chosen[job.wanted["concept"]])
         rows += [tidy({**about, **answer}) for answer in answers_of(job)]
-    if rows:
-        write_results(plan, "whitebox", rows, done, failed, search=search, relearn=relearn)
+    if rows and earlier:
+        rows = add_results(plan, "whitebox", rows, done, failed, earlier, **made)
+    elif rows:
+        write_results(plan, "whitebox", rows, done, failed, **made)
     return Outcome(rows, failed, whitebox_table(rows))
 
 

@@ -611,7 +611,7 @@ class Reproduce:
     recogniser: str | None = None  # folder of a recognition network for table4; the judge without it
     detector: str | None = None  # folder of a detector for table2; the judge without it
     methods: str = OURS  # for table3 and whitebox: names with commas between, /native behind one for its native scope; or all
-    add: tyro.conf.FlagCreatePairsOff[bool] = False  # for table3: to the table that is there, such as another seed or method
+    add: tyro.conf.FlagCreatePairsOff[bool] = False  # for table3 and whitebox: to the table that is there, such as another seed or method
     concepts: str | None = None  # names with commas between; all of the experiment without it
     seeds: str = "0"  # of the erasures, with commas between
     score_seeds: int = 3  # pictures for each wording when scoring
@@ -632,8 +632,8 @@ class Reproduce:
         methods = _listed(self.methods)
         if self.what not in ("table3", "whitebox") and methods != (OURS,):
             raise InputError(f"--methods is for table3 and whitebox: {self.what} has methods of its own.")
-        if self.add and self.what != "table3":
-            raise InputError(f"--add is for table3: leave it out, {self.what} is made as a whole.")
+        if self.add and self.what not in ("table3", "whitebox"):
+            raise InputError(f"--add is for table3 and whitebox: leave it out, {self.what} is made as a whole.")
         loading = {name: getattr(self.source, name) for name in ("dtype", "device", "offload", "quantize", "compile")}
         return Plan(model=self.source.model, judge=self.judge, recogniser=self.recogniser,
                     detector=self.detector, methods=methods, concepts=_listed(self.concepts or ""),
