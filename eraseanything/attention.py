@@ -44,7 +44,7 @@ def _values(
     values = F.pad(weights.to(device=key.device, dtype=key.dtype), padding)
     return values[:, None].expand(batch, heads, -1, -1)
 
-
+# %% ../nbs/02_attention.ipynb #02b10003
 def _row_mask(
     mask: torch.Tensor | None, # attention mask, broadcastable to [B, H, N, N]
     rows: slice,               # wanted queries
@@ -66,7 +66,7 @@ def column_attention(
     )
     return columns[..., : weights.shape[-1]]
 
-
+# %% ../nbs/02_attention.ipynb #02b10007
 def _augmented(q, k, v, weights, rows, mask):
     "Output and columns by one fused call, the indicator appended to the values."
     width = v.shape[-1]
@@ -79,7 +79,7 @@ def _augmented(q, k, v, weights, rows, mask):
     output, columns = joined.split([width, values.shape[-1]], dim=-1) # one copy backward, where slices need three
     return output, columns[:, :, rows, : weights.shape[-1]]
 
-
+# %% ../nbs/02_attention.ipynb #02b10010
 def _dense(q, k, v, weights, rows, mask):
     "Output and columns from the full attention matrix: the reference for tests."
     scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
@@ -90,6 +90,38 @@ def _dense(q, k, v, weights, rows, mask):
     matrix = scores.softmax(dim=-1)
     columns = (matrix @ _values(weights, k))[:, :, rows, : weights.shape[-1]]
     return matrix @ v, columns
+
+# %% ../nbs/02_attention.ipynb #02b10012
+def _word_columns(
+    q: torch.Tensor,           # queries [B, H, N, d]
+    k: torch.Tensor,           # keys [B, H, N, d]
+    lse: torch.Tensor,         # logarithm of each row's sum [B, H, N]
+    used: torch.Tensor,        # the word's tokens [J]
+    mask: torch.Tensor | None, # additive, broadcastable to [B, H, N, N]
+    scale: float,              # of the scores
+) -> torch.Tensor:             # [B, H, N, J], as precise as the sums
+    "The word's columns of the attention matrix from its row sums."
+    scores = (q.to(lse) @ k[:, :, used].to(lse).transpose(-1, -2)).mul_(scale) # bfloat16 would round them
+    if mask is not None:
+        scores += mask if mask.shape[-1] == 1 else mask[..., used]
+    return scores.sub_(lse[..., None]).exp_()
+
+# %% ../nbs/02_attention.ipynb #02b10015
+def _handed_over(
+    output: torch.Tensor,   # O [B, H, N, d]
+    d_output: torch.Tensor, # G, the gradient of the loss by it
+    d_lse: torch.Tensor,    # g, its gradient by the row sums, from the columns [B, H, N]
+) -> tuple[torch.Tensor, torch.Tensor]: # what the kernel is handed as its output, and as the gradient
+    "An output for which the kernel's backward call counts the row sums in."
+    norm = torch.linalg.vecdot(d_output, d_output).to(d_lse)
+    still = (norm < 1e-30) & (d_lse != 0)
+    if still.any():
+        tiny = 1e-6 * d_lse.abs().max()
+        d_output = d_output.clone()
+        d_output[..., 0].masked_fill_(still, tiny)
+        norm = norm.masked_fill(still, tiny.square())
+    shift = torch.where(d_lse == 0, 0.0, -d_lse / norm).to(output)
+    return torch.addcmul(output, d_output, shift[..., None]), d_output
 
 # %% ../nbs/02_attention.ipynb #92dc60c0
 _FUSED = "_scaled_dot_product_flash_attention_for_cpu" # private, so not every PyTorch need have it
@@ -103,10 +135,7 @@ class _WithColumns(torch.autograd.Function):
         scale = q.shape[-1] ** -0.5
         output, lse = getattr(torch.ops.aten, _FUSED)(q, k, v, 0.0, False, attn_mask=mask, scale=scale)
         used = weights.any(dim=-1).any(dim=0).nonzero().flatten() # the word's tokens, in any sample
-        scores = (q.to(lse) @ k[:, :, used].to(lse).transpose(-1, -2)).mul_(scale) # bfloat16 would round them
-        if mask is not None:
-            scores += mask if mask.shape[-1] == 1 else mask[..., used]
-        matrix = scores.sub_(lse[..., None]).exp_()[:, :, rows]
+        matrix = _word_columns(q, k, lse, used, mask, scale)[:, :, rows]
         weights = weights[:, None, used].to(lse)
         ctx.save_for_backward(q, k, v, output, lse, matrix, weights, used, mask)
         ctx.rows, ctx.scale = rows, scale
@@ -118,16 +147,7 @@ class _WithColumns(torch.autograd.Function):
         q, k, v, output, lse, matrix, weights, used, mask = ctx.saved_tensors
         d_scores = lse.new_zeros(*lse.shape, len(used)) # through the columns alone, the row sums held
         torch.mul(d_columns.to(lse) @ weights.transpose(-1, -2), matrix, out=d_scores[:, :, ctx.rows])
-        d_lse = -d_scores.sum(dim=-1)
-        norm = torch.linalg.vecdot(d_output, d_output).to(lse)
-        still = (norm < 1e-30) & (d_lse != 0)
-        if still.any():
-            tiny = 1e-6 * d_lse.abs().max()
-            d_output = d_output.clone()
-            d_output[..., 0].masked_fill_(still, tiny)
-            norm = norm.masked_fill(still, tiny.square())
-        shift = torch.where(d_lse == 0, 0.0, -d_lse / norm).to(output)
-        moved = torch.addcmul(output, d_output, shift[..., None])
+        moved, d_output = _handed_over(output, d_output, -d_scores.sum(dim=-1))
         fused = getattr(torch.ops.aten, f"{_FUSED}_backward")
         dq, dk, dv = fused(d_output, q, k, v, moved, lse, 0.0, False, attn_mask=mask, scale=ctx.scale)
         d_scores = d_scores.mul_(ctx.scale).to(q.dtype)
@@ -158,14 +178,14 @@ def _chosen(method, q):
     simple = q.dtype in (torch.float32, torch.bfloat16) and not torch.compiler.is_compiling()
     return "lse" if simple and q.shape[-2] >= LONG else "augment"
 
-# %% ../nbs/02_attention.ipynb #9aff85fa
+# %% ../nbs/02_attention.ipynb #02b10020
 def _rows(rows, text_length):
     "A row selection as a slice of queries."
     if rows == "image":
         return slice(text_length, None)
     return slice(None) if rows is None or rows == "all" else rows
 
-
+# %% ../nbs/02_attention.ipynb #9aff85fa
 def attention_with_columns(
     q: torch.Tensor,                    # queries [B, H, N, d], text tokens first
     k: torch.Tensor,                    # keys [B, H, N, d]
@@ -281,7 +301,7 @@ def _attentions(
         raise InputError(f"blocks {blocks} do not fit: the transformer has blocks 0 to {total - 1}.")
     return {number: every[number].attn for number in chosen}
 
-
+# %% ../nbs/02_attention.ipynb #02b10024
 def _check_projections(
     attentions: dict[int, torch.nn.Module], # as `_attentions` gives them
 ) -> None:
@@ -442,13 +462,38 @@ def _untap(attn):
         tapped.stock._attention_backend = tapped.stock_backend
     attn.set_processor(tapped.stock)
 
-# %% ../nbs/02a_probe.ipynb #5527e99e
+# %% ../nbs/02a_probe.ipynb #02a10001
+def _holds(
+    attn: torch.nn.Module, # an attention module
+    switch: _Switch,       # of a probe
+) -> bool:                 # is its processor tapped, and by this probe?
+    "Whether a module belongs to a probe."
+    return isinstance(attn.processor, _Tapped) and attn.processor.switch is switch
+
+# %% ../nbs/02a_probe.ipynb #02a10004
+def _tap_all(
+    attentions: dict[int, torch.nn.Module], # by block number
+    switch: _Switch,                        # of the probe
+    method: str,                            # how columns are made
+    text_first: bool,                       # do text tokens stand before image tokens?
+) -> None:
+    "Put tapped processors into all modules, or into none."
+    free = {number: attn for number, attn in attentions.items() if not _holds(attn, switch)}
+    for number, attn in free.items():
+        if isinstance(attn.processor, _Tapped):
+            raise InputError(f"Block {number} already has a probe: use it or remove_probes().")
+    last = max(attentions)
+    tapped = [_tapped(attn, switch, method, number == last, text_first) for number, attn in free.items()]
+    for attn, processor in zip(free.values(), tapped): # only once all of them could be made
+        attn.set_processor(processor)
+
+# %% ../nbs/02a_probe.ipynb #02a10007
 @dataclass
 class Captured:
     "What a forward pass left behind."
     columns: dict[int, torch.Tensor] = field(default_factory=dict) # block number -> [B, H, rows, C]
 
-
+# %% ../nbs/02a_probe.ipynb #5527e99e
 def _checked_request(
     weights: torch.Tensor, # indicator [B or 1, T, C]
     rows: str,             # "image" or "all"
@@ -476,6 +521,21 @@ def _check_pass(request, checkpoint_fn, transformer, args, kwargs):
     if request.stop:
         raise InputError("stop_after_last does not go with gradient checkpointing: use torch.no_grad().")
 
+# %% ../nbs/02a_probe.ipynb #02a10011
+@contextmanager
+def _hooked(
+    module: torch.nn.Module, # whose forward passes are meant
+    before,                  # called ahead of each with (module, args, kwargs)
+    after,                   # called behind each that came to its end, with (module, args, output)
+):
+    "Inside the block two functions are called around every forward pass."
+    hooks = [module.register_forward_pre_hook(before, with_kwargs=True), module.register_forward_hook(after)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
 # %% ../nbs/02a_probe.ipynb #ce462559
 @contextmanager
 def _pinned(
@@ -490,6 +550,18 @@ def _pinned(
     finally:
         switch.request = now
         clear()
+
+# %% ../nbs/02a_probe.ipynb #02a10014
+def _checkpointed(
+    module: torch.nn.Module, # the block to run
+    args: tuple,             # its arguments
+    switch: _Switch,         # of a probe
+    clear,                   # takes away what the recomputation left
+):
+    "A block by checkpointing: the recomputation sees the request that the forward pass saw."
+    request = switch.request
+    return checkpoint(module.__call__, *args, use_reentrant=False,
+                      context_fn=lambda: (nullcontext(), _pinned(switch, request, clear)))
 
 # %% ../nbs/02a_probe.ipynb #7e0a9780
 class ColumnProbe:
@@ -509,15 +581,7 @@ class ColumnProbe:
     def install(self) -> None:
         "Put tapped processors in place; does nothing where they already are."
         _check_projections(self.attentions)
-        free = {number: attn for number, attn in self.attentions.items() if not self._owns(attn)}
-        for number, attn in free.items():
-            if isinstance(attn.processor, _Tapped):
-                raise InputError(f"Block {number} already has a probe: use it or remove_probes().")
-        last = max(self.attentions)
-        tapped = [_tapped(attn, self.switch, self.method, number == last, self.text_first)
-                  for number, attn in free.items()]
-        for attn, processor in zip(free.values(), tapped): # only once all of them could be made
-            attn.set_processor(processor)
+        _tap_all(self.attentions, self.switch, self.method, self.text_first)
 
     def remove(self) -> None:
         "Put the stock processors back; does nothing where they already are."
@@ -525,7 +589,7 @@ class ColumnProbe:
             _untap(attn)
 
     def _owns(self, attn):
-        return isinstance(attn.processor, _Tapped) and attn.processor.switch is self.switch
+        return _holds(attn, self.switch)
 
     def __enter__(self):
         return self
@@ -547,20 +611,15 @@ class ColumnProbe:
         _check_projections(self.attentions)
         request, captured = _checked_request(weights, rows, stop_after_last), Captured()
         check = partial(_check_pass, request, self.checkpoint_fn)
-        hooks = [
-            self.transformer.register_forward_pre_hook(check, with_kwargs=True),
-            self.transformer.register_forward_hook(lambda *_: self._collect(captured)),
-        ]
         self.switch.request = request
         try:
-            yield captured
+            with _hooked(self.transformer, check, lambda *_: self._collect(captured)):
+                yield captured
         except _Stop:
             self._collect(captured)
         finally:
             self.switch.request = None
             self._clear()
-            for hook in hooks:
-                hook.remove()
         if not captured.columns:
             raise InputError("Nothing was captured: call the transformer inside the with block.")
 
@@ -577,9 +636,7 @@ class ColumnProbe:
         *args,                   # its arguments
     ):
         "For `enable_gradient_checkpointing`: the recomputation sees the request that the forward pass saw."
-        request = self.switch.request
-        return checkpoint(module.__call__, *args, use_reentrant=False,
-                          context_fn=lambda: (nullcontext(), _pinned(self.switch, request, self._clear)))
+        return _checkpointed(module, args, self.switch, self._clear)
 
 # %% ../nbs/02a_probe.ipynb #fea0b6e3
 def remove_probes(

@@ -306,7 +306,7 @@ class ScoredWord(BaseModel):
     def _pair(cls, value):
         return dict(zip(("word", "score"), value)) if isinstance(value, list) and len(value) == 2 else value
 
-
+# %% ../nbs/03a_agent.ipynb #03a10002
 class Reply(BaseModel):
     "What the agent has to say about a concept."
     model_config = ConfigDict(extra="forbid")
@@ -323,7 +323,7 @@ def _printable(text: str) -> str:
     "Words from outside, fit for a message: short, and without control characters."
     return "".join(letter for letter in text if letter.isprintable())[:60]
 
-
+# %% ../nbs/03a_agent.ipynb #03a10005
 def _refuse_constant(name: str):
     raise ValueError(f"{name} is not a number")
 
@@ -409,7 +409,7 @@ def _request(
     asked = {"concept": concept, "k": k, "model": model, "temperature": 0}
     return asked | {"messages": messages, "schema": _SCHEMA}
 
-
+# %% ../nbs/03a_agent.ipynb #03a10009
 def _record_name(
     request: dict, # as `_request` gives it
 ) -> str: # such as nude-0123456789ab.json
@@ -417,6 +417,13 @@ def _record_name(
     text = json.dumps(request, sort_keys=True, ensure_ascii=False)
     slug = re.sub(r"\W+", "-", request["concept"].lower()).strip("-") or "concept"
     return f"{slug[:40]}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
+
+# %% ../nbs/03a_agent.ipynb #03a10011
+def _setting(
+    name: str, # such as MODEL or URL
+) -> str | None: # nothing where it is not set
+    "A setting of the agent, from the environment."
+    return os.environ.get(f"ERASEANYTHING_AGENT_{name}") or None
 
 # %% ../nbs/03a_agent.ipynb #ecc07c5f
 @dataclass(frozen=True)
@@ -434,10 +441,8 @@ class Agent:
     @classmethod
     def from_env(cls) -> "Agent | None":
         "The agent that ERASEANYTHING_AGENT_MODEL and its like describe, or `None`."
-        get = lambda name: os.environ.get(f"ERASEANYTHING_AGENT_{name}") or None
-        if not get("MODEL"):
-            return None
-        return cls(get("MODEL"), get("URL"), get("KEY_ENV") or "OPENAI_API_KEY", get("AZURE_VERSION"))
+        model, url, key_env, azure = map(_setting, ("MODEL", "URL", "KEY_ENV", "AZURE_VERSION"))
+        return cls(model, url, key_env or "OPENAI_API_KEY", azure) if model else None
 
     def request(self, concept: str, k: int = 3) -> dict:
         "Everything that decides the answer, and nothing secret."

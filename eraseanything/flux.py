@@ -343,6 +343,16 @@ def load_pipeline(
 from collections.abc import Callable
 from dataclasses import replace
 
+# %% ../nbs/00_text.ipynb #00a10002
+def _split_names(
+    tensors: dict,  # by name, as in a file
+    prefix: str,
+) -> tuple[dict, dict]:  # those whose name begins with the prefix, named by what follows; and all others
+    "Take apart the tensors of two things that are kept in one file."
+    inner = {name[len(prefix):]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    own = {name: tensor for name, tensor in tensors.items() if not name.startswith(prefix)}
+    return inner, own
+
 # %% ../nbs/00_text.ipynb #6aa0018f
 @dataclass
 class Text:
@@ -381,8 +391,7 @@ class Text:
     @staticmethod
     def of(tensors):
         "Put together again what `tensors` took apart."
-        null = {name[5:]: tensor for name, tensor in tensors.items() if name.startswith("null.")}
-        own = {name: tensor for name, tensor in tensors.items() if not name.startswith("null.")}
+        null, own = _split_names(tensors, "null.")
         return Text(**own, null=Text.of(null) if null else None)
 
     @staticmethod
@@ -393,7 +402,6 @@ class Text:
         return Text(torch.cat([text.prompt_embeds for text in texts]),
                     torch.cat([text.pooled_prompt_embeds for text in texts]), first.text_ids, mask, first.null)
 
-
 # %% ../nbs/00_text.ipynb #6d4d0938
 @dataclass(frozen=True)
 class Window:
@@ -402,7 +410,7 @@ class Window:
     start: int  # the place of its first token among all
     length: int  # how many they are, padding included
 
-
+# %% ../nbs/00_text.ipynb #00a10007
 @dataclass(frozen=True)
 class Family:
     "What one family of models has of its own; everything else is common to all."
@@ -424,7 +432,7 @@ def _flux_text(pipe, prompts, length):
     "T5's tokens, CLIP's pooled vector."
     return Text(*pipe.encode_prompt(prompts, prompt_2=prompts, max_sequence_length=length))
 
-
+# %% ../nbs/00_text.ipynb #00a10011
 def _flux_windows(pipe, length):
     "All text tokens are T5's."
     return [Window(pipe.tokenizer_2, 0, length)]

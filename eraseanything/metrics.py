@@ -27,6 +27,53 @@ def judge_folder() -> Path:  # inside the package
     "Where the judge of the embedded model is."
     return Path(str(files("eraseanything"))) / "weights" / "judge"
 
+# %% ../nbs/08_metrics.ipynb #08c10001
+def _load_clip(
+    source: str,  # a folder saved by transformers, or a hub id
+    device: str,
+    quiet: bool,  # show no progress
+) -> tuple:  # the network, its tokenizer, its image processor
+    "The three parts of a CLIP."
+    from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
+    try:
+        with quietly(quiet):
+            model = CLIPModel.from_pretrained(source).to(device)
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        processor = AutoImageProcessor.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise InputError(f"There is no usable CLIP at {source}: give a folder saved by transformers, or "
+                         f"a hub id such as openai/clip-vit-base-patch32.") from error
+    return model, tokenizer, processor
+
+# %% ../nbs/08_metrics.ipynb #08c10004
+def _unit(
+    rows: torch.Tensor,  # [N, D], in any precision
+) -> torch.Tensor:  # [N, D], float32
+    "Rows brought to length one."
+    return torch.nn.functional.normalize(rows.float(), dim=-1)
+
+# %% ../nbs/08_metrics.ipynb #08c10007
+def _text_rows(
+    model,  # a CLIP
+    tokenizer,  # its own
+    texts: list[str],
+) -> torch.Tensor:  # [N, D], unit length
+    "The embeddings of sentences."
+    longest = model.config.text_config.max_position_embeddings
+    tokens = tokenizer(texts, padding=True, truncation=True, max_length=longest, return_tensors="pt")
+    tokens = {name: tokens[name].to(model.device) for name in ("input_ids", "attention_mask")}
+    return _unit(model.get_text_features(**tokens).pooler_output)
+
+# %% ../nbs/08_metrics.ipynb #08c10010
+def _beliefs(
+    pictures: torch.Tensor,  # f(x), [N, D], unit length
+    classes: torch.Tensor,  # g(c), [K, D], unit length
+    log_scale: torch.Tensor,  # log s, as CLIP learns it
+) -> torch.Tensor:  # p(k | x), [N, K]
+    "How much is believed in each class for each picture."
+    cosines = pictures @ classes.T
+    return (log_scale.exp() * cosines).softmax(-1)
+
 # %% ../nbs/08_metrics.ipynb #c3c5e633
 class Judge:
     "A CLIP that says what pictures show."
@@ -38,17 +85,8 @@ class Judge:
     @classmethod
     def load(cls, folder: str | Path | None = None, device: str = "cpu") -> "Judge":
         "The judge of the embedded model, or any CLIP: a folder or a hub id."
-        from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
         source = str(folder or judge_folder())
-        try:
-            with quietly(folder is None):
-                model = CLIPModel.from_pretrained(source).to(device)
-            tokenizer = AutoTokenizer.from_pretrained(source)
-            processor = AutoImageProcessor.from_pretrained(source)
-        except (OSError, ValueError) as error:
-            raise InputError(f"There is no usable CLIP at {source}: give a folder saved by transformers, or "
-                             f"a hub id such as openai/clip-vit-base-patch32.") from error
-        return cls(model, tokenizer, processor, Path(source).name)
+        return cls(*_load_clip(source, device, quiet=folder is None), Path(source).name)
 
     @torch.no_grad()
     def embed_images(self, images: list[Image.Image], batch_size: int = 64) -> torch.Tensor:
@@ -58,26 +96,20 @@ class Judge:
             batch = [image.convert("RGB") for image in images[start:start + batch_size]]
             pixels = self.processor(batch, return_tensors="pt")["pixel_values"].to(self.model.device)
             rows.append(self.model.get_image_features(pixel_values=pixels).pooler_output)
-        return torch.nn.functional.normalize(torch.cat(rows).float(), dim=-1)
+        return _unit(torch.cat(rows))
 
     @torch.no_grad()
     def embed_texts(self, texts: list[str]) -> torch.Tensor:
         "Unit-length embeddings, [N, D]; a text longer than the model reads is cut, its end mark kept."
         new = [text for text in dict.fromkeys(texts) if text not in self._texts]
         if new:
-            longest = self.model.config.text_config.max_position_embeddings
-            tokens = self.tokenizer(new, padding=True, truncation=True, max_length=longest,
-                                    return_tensors="pt")
-            tokens = {name: tokens[name].to(self.model.device) for name in ("input_ids", "attention_mask")}
-            rows = self.model.get_text_features(**tokens).pooler_output
-            self._texts.update(zip(new, torch.nn.functional.normalize(rows.float(), dim=-1)))
+            self._texts.update(zip(new, _text_rows(self.model, self.tokenizer, new)))
         return torch.stack([self._texts[text] for text in texts])
 
     @torch.no_grad()
     def classify(self, images: list[Image.Image], prompts: list[str]) -> torch.Tensor:
         "How much the judge believes in each prompt for each picture, [N, K], rows sum to one."
-        cosines = self.embed_images(images) @ self.embed_texts(prompts).T
-        return (self.model.logit_scale.exp() * cosines).softmax(-1).cpu()
+        return _beliefs(self.embed_images(images), self.embed_texts(prompts), self.model.logit_scale).cpu()
 
     @torch.no_grad()
     def clip_score(self, images: list[Image.Image], prompts: list[str]) -> torch.Tensor:
@@ -236,6 +268,18 @@ class Answer:
     probability: float  # belief in it
     winner: str  # the class that won
 
+# %% ../nbs/08_metrics.ipynb #08c10013
+def _offered(
+    kind: str,  # of classes
+    asked: list[Question],  # the questions of this kind
+) -> dict[str, str]:  # class -> the sentence that stands for it
+    "The classes among which the judge chooses."
+    sentences = {entry["name"]: fill(entry["template"], entry["name"]) for entry in world_concepts(kind)}
+    sentences |= {question.answer: question.sentence for question in asked} | {"nothing": NOTHING}
+    if kind == BESIDE["kind"]:
+        sentences[BESIDE["name"]] = BESIDE["template"]
+    return sentences
+
 # %% ../nbs/08_metrics.ipynb #054b647a
 def answer_all(
     judge: Judge,
@@ -246,10 +290,7 @@ def answer_all(
     answers = [None] * len(asked)
     for kind in dict.fromkeys(question.kind for question in asked):
         rows = [row for row, question in enumerate(asked) if question.kind == kind]
-        sentences = {entry["name"]: fill(entry["template"], entry["name"]) for entry in world_concepts(kind)}
-        sentences |= {asked[row].answer: asked[row].sentence for row in rows} | {"nothing": NOTHING}
-        if kind == BESIDE["kind"]:
-            sentences[BESIDE["name"]] = BESIDE["template"]
+        sentences = _offered(kind, [asked[row] for row in rows])
         classes = list(sentences)
         beliefs = judge.classify([images[row] for row in rows], list(sentences.values()))
         for row, belief in zip(rows, beliefs):
@@ -580,7 +621,7 @@ def own_weights(
                 found[whole_name] = resting[part]
     return found
 
-
+# %% ../nbs/08aa_scores.ipynb #08aa1003
 def frozen_digest(
     network: torch.nn.Module,
     each: int = 256,  # values of every tensor that count
@@ -594,7 +635,7 @@ def frozen_digest(
             digest.update(some.cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
-
+# %% ../nbs/08aa_scores.ipynb #08aa1006
 def base_key(
     pipe,  # a FluxPipeline
     judge: Judge,
@@ -619,7 +660,29 @@ class Verdicts:
     answers: list[Answer]  # one for each question
     embeddings: torch.Tensor  # of the pictures of irrelevant concepts, [K, D], unit length
 
+# %% ../nbs/08aa_scores.ipynb #08aa1009
+def _write_verdicts(
+    path: Path,  # its folder need not be there
+    found: Verdicts,
+) -> None:
+    "Keep verdicts in a file that is whole or not there."
+    told = {"answers": [asdict(answer) for answer in found.answers], "embeddings": found.embeddings.tolist()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole(path) as part:
+        part.write_text(json.dumps(told) + "\n", encoding="utf-8")
 
+# %% ../nbs/08aa_scores.ipynb #08aa1012
+def _read_verdicts(
+    path: Path,
+) -> Verdicts | None:  # nothing where no usable file is
+    "Verdicts from their file."
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        return Verdicts([Answer(**row) for row in told["answers"]], torch.tensor(told["embeddings"]))
+    except (OSError, ValueError, TypeError, LookupError):
+        return None
+
+# %% ../nbs/08aa_scores.ipynb #08aa1015
 def remembered(
     path: Path | None,  # JSON; nothing is kept without it
     count: int,  # how many answers there must be
@@ -628,20 +691,12 @@ def remembered(
     "Verdicts from a file, or asked for and written there."
     if path is None:
         return ask()
-    try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        found = Verdicts([Answer(**row) for row in told["answers"]], torch.tensor(told["embeddings"]))
-    except (OSError, ValueError, TypeError, LookupError):
-        found = None
-    found = from_first(found)
+    found = from_first(_read_verdicts(path))
     if found is not None and len(found.answers) == count:
         return found
     found = ask()
     if leads():
-        told = {"answers": [asdict(answer) for answer in found.answers], "embeddings": found.embeddings.tolist()}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with whole(path) as part:
-            part.write_text(json.dumps(told) + "\n", encoding="utf-8")
+        _write_verdicts(path, found)
     return found
 
 # %% ../nbs/08aa_scores.ipynb #08aa0006
