@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['FLUX_PARTS', 'KNOWN', 'HALF', 'ON_GPU', 'ON_CPU', 'BYTES', 'RESERVE', 'CARDS', 'Shapes', 'shapes_of',
            'FusedAttention', 'Cost', 'pass_cost', 'Blocks', 'block_costs', 'kept_bytes', 'Option', 'Need',
-           'bank_numbers', 'loop_memory', 'work', 'need_of', 'plan', 'parse_memory', 'card_of', 'choose', 'plan_table']
+           'bank_numbers', 'passes', 'loop_memory', 'work', 'need_of', 'plan', 'parse_memory', 'card_of', 'choose',
+           'plan_table']
 
 # %% ../nbs/06h_plan.ipynb #435a0004
 from collections import Counter
@@ -325,6 +326,17 @@ def bank_numbers(
     prompt = shapes.text_tokens * shapes.config["joint_attention_dim"] + shapes.config["pooled_projection_dim"]
     return places + features * (settings.weights.rsc > 0), (concept + others) * prompt
 
+# %% ../nbs/06h_plan.ipynb #06h0p002
+def passes(
+    settings: EraseConfig,  # weights and batches count
+) -> dict[str, float]:  # kind of pass -> how many, in whole batches
+    "The passes of a pair of steps: for erasing (Eqs. 2 and 3), for keeping (Eq. 4), for features (Eq. 5)."
+    lora, rsc = settings.weights.lora > 0, settings.weights.rsc > 0
+    points = (settings.rsc_batch or settings.batch_size) / settings.batch_size * rsc
+    together = lora and settings.rsc_batch > 0
+    return {"erase": 1, "keep": lora + points * together, "feature": points * (not together)}
+
+
 # %% ../nbs/06h_plan.ipynb #435a0022
 def _others(
     shapes: Shapes,
@@ -347,7 +359,8 @@ def loop_memory(
     each = BYTES[option.quantize or option.dtype]
     kept = {kind: kept_bytes(blocks[kind], shapes, settings.batch_size, dtype, check, kind == "feature")
             for kind in blocks}
-    preserve = kept["keep"] + kept["feature"] * (settings.weights.rsc > 0)
+    count = passes(settings)
+    preserve = sum(count[kind] * kept[kind] for kind in ("keep", "feature"))
     weights = total.frozen if option.offload != "sequential" else blocks["keep"].dual.frozen
     others = 0 if option.offload else _others(shapes, option)
     return {"transformer": weights * each, "text encoders and VAE": others,
@@ -362,13 +375,13 @@ def work(
     checkpointing: bool,
 ) -> tuple[float, float]:  # operations of a pair of steps; of the bank
     "The arithmetic of a run."
-    with_rsc = settings.weights.rsc > 0
-    totals = [blocks[kind].total for kind in ("erase", "keep", "feature")[: 2 + with_rsc]]
-    pair = sum((1 + checkpointing) * cost.forward + cost.backward for cost in totals)
+    costs = {kind: blocks[kind].total for kind in blocks}
+    pair = sum(count * ((1 + checkpointing) * costs[kind].forward + costs[kind].backward)
+               for kind, count in passes(settings).items())
     steps = settings.trajectory_steps or shapes.steps
     asked = steps * (2 * settings.trajectories + settings.preserve_prompts)
-    features = settings.rsc_points * (1 + settings.irrelevant) * with_rsc
-    one = [blocks[kind].total.forward / settings.batch_size for kind in ("keep", "feature")]
+    features = settings.rsc_points * (1 + settings.irrelevant) * (settings.weights.rsc > 0)
+    one = [costs[kind].forward / settings.batch_size for kind in ("keep", "feature")]
     return pair, asked * one[0] + features * one[1]
 
 # %% ../nbs/06h_plan.ipynb #a2a0fb6e

@@ -69,11 +69,12 @@ def from_first(
 # %% ../nbs/05a_processes.ipynb #5a0a000a
 def check_batch(
     batch: int,  # items of a step, over all processes
+    option: str = "--batch-size",  # where one says so
 ) -> None:
     "Raise `InputError` for a batch that the processes cannot share equally."
     if batch % launched():
         raise InputError(f"A batch of {batch} cannot be shared by {launched()} processes: "
-                         f"a multiple of {launched()} would be right (--batch-size).")
+                         f"a multiple of {launched()} would be right ({option}).")
 
 # %% ../nbs/05a_processes.ipynb #14221810
 def share(

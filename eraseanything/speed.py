@@ -95,21 +95,22 @@ class PublicPair:
 def pairs(
     pipe,  # a FluxPipeline
     bank: TargetBank,  # of any size
-    config: EraseConfig,  # batch and weights
+    *configs: EraseConfig,  # batches and weights; the public schedule's weights are the first one's
 ):
-    "Two functions that each do a pair of steps: the public schedule's, ours."
+    "Functions that each do a pair of steps: the public schedule's, then ours with each of the settings."
     last = len(pipe.transformer.transformer_blocks) - 1
-    with training(pipe.transformer, config, "timed") as (parameters, probe):
-        two = TwoLevel(pipe.transformer, parameters, bank, config, probe)
+    with training(pipe.transformer, configs[0], "timed") as (parameters, probe):
+        loops = [TwoLevel(pipe.transformer, parameters, bank, config, probe) for config in configs]
 
         def public():
             probe.remove()
             with ColumnProbe(pipe.transformer, [last]) as alone:
-                PublicPair(pipe, two, alone)()
+                PublicPair(pipe, loops[0], alone)()
             probe.install()
 
-        yield public, two.iterate
+        yield public, *(two.iterate for two in loops)
     remove_lora(pipe.transformer, "timed")
+
 
 # %% ../nbs/06i_speed.ipynb #970a0012
 def capture_rows(
@@ -173,19 +174,22 @@ def pair_rows(
     config: EraseConfig,  # of the whole run
     rounds: int = 3,  # runs of each, of which the best counts
     device: str = "cpu",  # where to measure
-) -> list[dict]:  # four rows
+) -> list[dict]:  # five rows
     "A pair of steps, and a whole run."
     banks = []
     [bank_seconds] = alternately(lambda: banks.append(build_bank(pipe, "cat", config)), rounds=1, device=device, warm=False)
-    with pairs(pipe, banks[-1], replace(config, batch_size=1, steps=10**6)) as (public, ours):
-        theirs, single = alternately(public, ours, rounds=rounds, device=device)
-    with pairs(pipe, banks[-1], replace(config, steps=10**6)) as (_, ours):
-        [batched] = alternately(ours, rounds=10 * rounds, device=device)
+    alone = replace(config, batch_size=1, steps=10**6)
+    batch = replace(alone, batch_size=config.batch_size)
+    joined = replace(batch, rsc_batch=max(1, config.batch_size // 4))
+    with pairs(pipe, banks[-1], alone, batch, joined) as ways:
+        theirs, single, batched, together = alternately(*ways, rounds=rounds, device=device)
     whole = bank_seconds + config.steps * batched
     return [ratio("public_over_ours_per_pair", theirs, single),
             ratio("public_over_ours_per_pair_of_four", theirs, batched),
+            ratio("apart_over_joined_pair_of_four", batched, together),
             ratio("public_over_ours_whole", config.steps * theirs, whole),
             ratio("bank_over_pair", bank_seconds, batched)]
+
 
 # %% ../nbs/06i_speed.ipynb #dba0e1e2
 def bench(
@@ -197,12 +201,12 @@ def bench(
     "Every comparison of this chapter."
     small = EraseConfig(trajectories=4, trajectory_steps=4, preserve_prompts=8, rsc_points=4)
     rounds, heads, rows = 1 if quick else 5, 4 if quick else 24, []
-    parts = [lambda: capture_rows(256 >> 2 * quick, 1024 >> 2 * quick, "auto", heads, rounds, device),
+    parts = [lambda: capture_rows(256 >> 2 * quick, 1024 >> 2 * quick, "auto", heads, 3 * rounds, device),
              lambda: capture_rows(256 >> 2 * quick, 1024 >> 2 * quick, "dense", 4, 1, device),
              lambda: capture_rows(512 >> 3 * quick, 4096 >> 3 * quick, rounds=(rounds + 1) // 2, device=device),
              lambda: batch_rows(pipe, small, rounds=(rounds + 1) // 3 or 1, device=device),
              lambda: shared_rows(pipe, small if quick else EraseConfig(), device=device),
-             lambda: pair_rows(pipe, small if quick else EraseConfig(), (rounds + 1) // 2, device)]
+             lambda: pair_rows(pipe, small if quick else EraseConfig(), 2 * rounds, device)]
     for part in parts:
         found = part()
         report(found)
