@@ -19,11 +19,11 @@ from torch import Tensor
 # %% ../nbs/07_baselines.ipynb #086da788
 from .bilevel import TARGETS, Erasure, EraseConfig, TargetBank, TwoLevel, Weights
 from .bilevel import active_adapters, adapter_name, build_bank, check_ranges, check_rank
-from .bilevel import concept_for, erase, load_checkpoint, lora_targets, peak_memory_mb
-from .bilevel import rates, remove_lora, run, training, writable_folder
+from .bilevel import concept_for, erase, erase_target, load_checkpoint, lora_targets, peak_memory_mb
+from .bilevel import rates, remove_lora, run, sent, training, writable_folder
 from .concepts import Concept
 from .flux import InputError
-from .losses import esd_loss, esd_target
+from .losses import esd_loss
 
 # %% ../nbs/07_baselines.ipynb #c29838ca
 ATTENTION = re.compile(r"(single_)?transformer_blocks\.\d+\.attn\.(to_[qkv]|to_out\.0|add_[qkv]_proj|to_add_out)")
@@ -265,10 +265,9 @@ class EsdLoop(OneLevel):
     def losses(self) -> dict[str, Tensor]:
         "Squared distance to the negatively guided velocity, at random places of the concept's trajectories."
         bank, e, s = self.bank, self.draw(len(self.bank.x)), self.draw(len(self.bank.sigmas))
-        v = self.forward(bank.x[e, s], bank.sigmas[s], bank.text[e])
-        v_null, v_concept = bank.v_null[e, s].to(v).float(), bank.v_concept[e, s].to(v).float()
+        v = self.forward(bank.x[e, s], bank.sigmas[s], bank.text[sent(e, self.device)])
         eta = self.config.eta - (self.config.form == "new")
-        return {"esd": esd_loss(v, esd_target(v_null, v_concept, eta))}
+        return {"esd": esd_loss(v, erase_target(bank, e, s, eta, like=v))}
 
 
 def esd(job: Job) -> RivalErasure:
@@ -590,16 +589,16 @@ class CaLoop(OneLevel):
         sigma = torch.randn(len(p), generator=self.generator).sigmoid()
         noise = torch.randn(self.clean[p].shape, generator=self.generator)
         x, flow = noised(self.clean[p], noise, sigma)
-        mask, rows = self.mask[p].to(self.device), p.tolist()
-        target = flow.to(self.device) if config.form == "noise" else self.answer(x, sigma, rows)
+        mask, rows = sent(self.mask[p], self.device), sent(p, self.device)
+        target = sent(flow, self.device) if config.form == "noise" else self.answer(x, sigma, rows)
         found = {"ca": masked_mse(self.forward(x, sigma, self.text[rows]), target, mask)}
         if config.prior:
             v = self.forward(x, sigma, self.anchor_text[rows])
-            found["prior"] = config.prior * masked_mse(v, flow.to(self.device), mask)
+            found["prior"] = config.prior * masked_mse(v, sent(flow, self.device), mask)
         return found
 
     @torch.no_grad()
-    def answer(self, x: Tensor, sigma: Tensor, rows: list[int]) -> Tensor:
+    def answer(self, x: Tensor, sigma: Tensor, rows: Tensor) -> Tensor:
         "What the teacher does for the anchor."
         if self.config.teacher == "current":
             return self.forward(x, sigma, self.anchor_text[rows])
@@ -756,9 +755,9 @@ class MaceLoop(OneLevel):
         "The concept's attention at places of its own trajectories."
         bank, e = self.bank, self.draw(len(self.bank.x))
         s = self.levels[self.draw(len(self.levels))]
-        with self.probe.capture(self.channels[e]) as captured:
-            self.forward(bank.x[e, s], bank.sigmas[s], bank.text[e])
-        return {"attn": masked_attention_loss(captured.columns, self.mask[e].to(self.device))}
+        with self.probe.capture(sent(self.channels[e], self.device)) as captured:
+            self.forward(bank.x[e, s], bank.sigmas[s], bank.text[sent(e, self.device)])
+        return {"attn": masked_attention_loss(captured.columns, sent(self.mask[e], self.device))}
 
 # %% ../nbs/07c_mace.ipynb #729d9816
 def taken_out(
@@ -866,7 +865,7 @@ def mixed(
 ) -> Text:  # B prompts; for a one-hot row the chosen one
     "Prompts weighted by a choice: T5's vectors and CLIP's alike."
     embeds, pooled = text.prompt_embeds, text.pooled_prompt_embeds
-    choice = choice.to(embeds)
+    choice = sent(choice, embeds.device).to(embeds)
     mask = None if text.mask is None else choice @ text.mask
     return replace(text, prompt_embeds=torch.einsum("bn,ntd->btd", choice, embeds), pooled_prompt_embeds=choice @ pooled,
                    mask=mask)
@@ -904,8 +903,8 @@ class EapLoop(EsdLoop):
         "Eq. 2 for the concept; the frozen velocity for the chosen words."
         found = super().losses()
         rows, s = self.rows[self.choose().detach().argmax(1)], self.draw(len(self.bank.sigmas))
-        v = self.forward(self.bank.kept_x[rows, s], self.bank.sigmas[s], self.bank.kept_text[rows])
-        target = self.bank.kept_v[rows, s].to(v.device)
+        v = self.forward(self.bank.kept_x[rows, s], self.bank.sigmas[s], self.bank.kept_text[sent(rows, self.device)])
+        target = sent(self.bank.kept_v[rows, s], v.device)
         return found | {"kept": self.config.keep * lora_loss(v, target)}
 
     def provoke(self) -> Tensor:
@@ -998,7 +997,7 @@ class MetaLoop(EsdLoop):
         sigma = torch.randn(len(rows), generator=self.generator).sigmoid()
         noise = torch.randn(clean[rows].shape, generator=self.generator)
         x, target = noised(clean[rows], noise, sigma)
-        return lora_loss(self.forward(x, sigma, text[rows]), target.to(self.device))
+        return lora_loss(self.forward(x, sigma, text[sent(rows, self.device)]), sent(target, self.device))
 
     def iterate(self) -> dict[str, Tensor]:
         "One turn: the gradient here, the gradient after the theft, one step down their difference."
@@ -1080,7 +1079,8 @@ class Loot:
         rows = torch.randint(len(self.clean), (batch,), generator=self.generator)
         sigma = torch.randn(batch, generator=self.generator).sigmoid()
         x, target = noised(self.clean[rows], torch.randn(self.clean[rows].shape, generator=self.generator), sigma)
-        return lora_loss(self.teacher.ask(x, sigma, text[rows.tolist()]), target.to(self.teacher.ids.device))
+        device = self.teacher.ids.device
+        return lora_loss(self.teacher.ask(x, sigma, text[sent(rows, device)]), sent(target, device))
 
     def measured_loss(self, text: Text, batches: int = 4) -> float:
         "The same on batches that are always alike."
@@ -1312,8 +1312,8 @@ class GemLoop(OneLevel):
     def losses(self) -> dict[str, Tensor]:
         "The contrast at random early places."
         bank, e, s = self.bank, self.draw(len(self.bank.x)), self.draw(self.count)
-        v = self.forward(bank.x[e, s], bank.sigmas[s], bank.text[e])
-        v_anchor, v_concept = self.v_anchor[e, s].to(v), bank.v_concept[e, s].to(v)
+        v = self.forward(bank.x[e, s], bank.sigmas[s], bank.text[sent(e, self.device)])
+        v_anchor, v_concept = (sent(v0[e, s], v.device).to(v) for v0 in (self.v_anchor, bank.v_concept))
         return {"gem": contrast(v, v_anchor, v_concept, self.config.repulsion)}
 
 # %% ../nbs/07h_newer.ipynb #5cf82034
@@ -1378,8 +1378,8 @@ class SpmLoop(EsdLoop):
         found, bank = super().losses(), self.bank
         if self.config.anchoring:
             p, s = self.anchors(), self.draw(len(bank.sigmas))
-            v = self.forward(bank.kept_x[p, s], bank.sigmas[s], bank.kept_text[p])
-            found["anchored"] = self.config.anchoring * lora_loss(v, bank.kept_v[p, s].to(v.device))
+            v = self.forward(bank.kept_x[p, s], bank.sigmas[s], bank.kept_text[sent(p, self.device)])
+            found["anchored"] = self.config.anchoring * lora_loss(v, sent(bank.kept_v[p, s], v.device))
         return found
 
 # %% ../nbs/07h_newer.ipynb #6ba8e976
