@@ -144,7 +144,7 @@ def _dtype_of(
 
 # %% ../nbs/00_flux.ipynb #fac13337
 def _quantization(
-    kind: str,  # "int8" or "nf4"
+    kind: str,  # "int8", "llm-int8" or "nf4"
     dtype: torch.dtype,  # the precision to compute in
     encoder: str = "text_encoder_2",  # the largest text encoder
 ):  # a quantisation for diffusers, applied to the transformer and this text encoder
@@ -152,9 +152,9 @@ def _quantization(
     import diffusers
     import transformers
     from importlib.util import find_spec
-    library = {"int8": "torchao", "nf4": "bitsandbytes"}.get(kind)
+    library = {"int8": "torchao", "llm-int8": "bitsandbytes", "nf4": "bitsandbytes"}.get(kind)
     if library is None:
-        raise InputError(f"quantize={kind!r} is not known; use 'int8' or 'nf4', or leave it out.")
+        raise InputError(f"quantize={kind!r} is not known; use 'int8', 'llm-int8' or 'nf4', or leave it out.")
     if find_spec(library) is None:
         raise InputError(f"quantize={kind!r} needs {library}, which is not installed; "
                          "pip install 'eraseanything[quant]'.")
@@ -163,7 +163,8 @@ def _quantization(
         outer = diffusers.TorchAoConfig(Int8WeightOnlyConfig())
         inner = transformers.TorchAoConfig(Int8WeightOnlyConfig())
     else:
-        options = dict(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
+        four = dict(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
+        options = four if kind == "nf4" else dict(load_in_8bit=True)
         outer = diffusers.BitsAndBytesConfig(**options)
         inner = transformers.BitsAndBytesConfig(**options)
     mapping = {"transformer": outer, encoder: inner}
@@ -308,7 +309,7 @@ def load_pipeline(
     dtype: str | torch.dtype | None = None,  # precision; None is bfloat16 on a GPU, float32 on a CPU
     device: str | None = None,  # where to run; None is the first GPU, or else the CPU
     offload: str | None = None,  # "text", "model" or "sequential" keeps idle parts in main memory
-    quantize: str | None = None,  # "int8" or "nf4" stores the large parts in fewer bits
+    quantize: str | None = None,  # "int8", "llm-int8" or "nf4" stores the large parts in fewer bits
     compile: bool = False,  # the transformer's blocks: minutes at first, less for each step after
 ):  # a pipeline of diffusers
     "Load a model from the package, a folder or the hub, ready to use."
@@ -318,8 +319,8 @@ def load_pipeline(
         raise InputError(f"offload={offload!r} is not known; use 'text', 'model' or 'sequential', or leave it out.")
     if offload and device == "cpu":
         raise InputError("offload moves idle parts from a GPU to main memory; on a CPU leave it out.")
-    if quantize == "nf4" and not device.startswith("cuda"):
-        raise InputError("quantize='nf4' needs a GPU; on a CPU use 'int8' or leave it out.")
+    if quantize in ("nf4", "llm-int8") and not device.startswith("cuda"):
+        raise InputError(f"quantize={quantize!r} needs a GPU; on a CPU use 'int8' or leave it out.")
     source = _source_of(model)
     index = check_folder(Path(source)) if Path(source).is_dir() else _check_hub(source)
     options = {"quantization_config": _quantization(quantize, dtype, encoder_parts(index)[-1])} if quantize else {}

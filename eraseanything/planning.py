@@ -283,7 +283,7 @@ ON_GPU = (Option(HALF), Option(HALF, offload="model"), Option(HALF, None, "model
           Option(HALF, "nf4", "model", True), Option(HALF, None, "sequential", True))
 ON_CPU = (Option("float32"), Option("float32", gradient_checkpointing=True), Option(HALF),
           Option(HALF, gradient_checkpointing=True))
-BYTES = {"float32": 4, "float16": 2, HALF: 2, "int8": 1, "nf4": 0.5 + 4 / 64}  # of a weight
+BYTES = {"float32": 4, "float16": 2, HALF: 2, "int8": 1, "llm-int8": 1, "nf4": 0.5 + 4 / 64}  # of a weight
 RESERVE = 2**30  # for the driver, the kernels' own workspaces and what is in flight: assumed, not counted
 
 # %% ../nbs/06h_plan.ipynb #435a001f
@@ -412,6 +412,8 @@ def plan(
     "What a run takes, for each way to hold it in memory."
     shapes, found, costs = shapes_of(model, resolution), [], {}
     options = ON_CPU if device == "cpu" else ON_GPU
+    if fixed.get("quantize") == "llm-int8":  # as many bytes as int8
+        options = [option._replace(quantize="llm-int8") for option in options if option.quantize == "int8"]
     if fixed.get("dtype"):
         options = dict.fromkeys(option._replace(dtype=fixed["dtype"]) for option in options)
     for option in options:
