@@ -5,7 +5,7 @@
 
 For each way to hold the model: seconds of a pair of steps, the same for 1,000 pairs, peak memory beside what
 `eraseanything plan` foretells, how far above the floor of its arithmetic it is, and how often the processor waits for
-the GPU (never, it should be). Then the same with the allocator capped at 24 GB and the settings that the plan chooses
+the GPU (never, it should be); also with Eqs. 4 and 5 in one forward (`rsc_batch`). Then the same with the allocator capped at 24 GB and the settings that the plan chooses
 for that, and what the columns cost in each method. Writes data/results/gpu_bench.json.
 """
 import argparse
@@ -33,6 +33,7 @@ CASES = {  # quantize, checkpointing, compile
     "nf4": ("nf4", False, False),
     "nf4, checkpointing": ("nf4", True, False),
     "int8": ("int8", False, False),
+    "llm-int8": ("llm-int8", False, False),
 }
 
 
@@ -70,6 +71,9 @@ def main() -> int:
     for name, way in CASES.items():
         cases.append({"case": name, **measured(shapes, settings, *way, asked)})
         print(cases[-1], flush=True)
+    joined = replace(settings, rsc_batch=1)
+    cases.append({"case": "bfloat16, two forwards", **measured(shapes, joined, None, False, False, asked)})
+    print(cases[-1], flush=True)
     cap, total = parse_memory(asked.cap), torch.cuda.get_device_properties(0).total_memory
     if cap < total:
         option = choose(plan(MODEL, asked.resolution, settings), cap).option
