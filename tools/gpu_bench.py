@@ -5,8 +5,9 @@
 
 For each way to hold the model: seconds of a pair of steps, the same for 1,000 pairs, peak memory beside what
 `eraseanything plan` foretells, how far above the floor of its arithmetic it is, and how often the processor waits for
-the GPU (never, it should be); also with Eqs. 4 and 5 in one forward (`rsc_batch`). Then the same with the allocator capped at 24 GB and the settings that the plan chooses
-for that, and what the columns cost in each method. Writes data/results/gpu_bench.json.
+the GPU (never, it should be); also with Eqs. 4 and 5 in one forward (`rsc_batch`). Then the same with the allocator
+capped at 24 GB and the settings that the plan chooses for that, and what the columns cost in each method. Writes
+data/results/gpu_bench.json.
 """
 import argparse
 import gc
