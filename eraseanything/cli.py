@@ -213,7 +213,7 @@ class Source:
     dtype: str | None = None  # float32, bfloat16 or float16; bfloat16 on a GPU without it
     device: str | None = None  # cpu, cuda, cuda:1; the first GPU without it, or the CPU
     offload: str | None = None  # text, model or sequential: keep idle parts in main memory
-    quantize: str | None = None  # int8 or nf4: keep the large parts in fewer bits
+    quantize: str | None = None  # int8, llm-int8 or nf4: keep the large parts in fewer bits
     compile: tyro.conf.FlagCreatePairsOff[bool] = False  # the blocks: minutes at first, less for each step after
 
     def load(self, loras: list[tuple[Path, float]] = (), shard: bool = False):
@@ -883,7 +883,8 @@ def check_evaluate(
         there, other = ("a LoRA", "pictures") if lora else ("a folder of pictures", "a LoRA")
         option = "model" if given[0] == "source" else given[0].replace("_", "-")
         raise InputError(f"{asked.what} is {there}, and --{option} is for {other}.")
-    if min(asked.score_seeds, asked.score_steps or 1, asked.batch_size) < 1 or not 0 <= asked.threshold < 1:
+    counts = (asked.score_seeds, asked.score_steps, asked.batch_size)
+    if not all(map(in_range, counts)) or not 0 <= asked.threshold < 1:
         raise InputError("--score-seeds, --score-steps and --batch-size start at 1; --threshold is 0 up to 1.")
 
 # %% ../nbs/12b_evaluate.ipynb #0ae19d36
@@ -1269,7 +1270,7 @@ class Combine:
     source: _Source = field(default_factory=Source)
 
     def run(self) -> None:
-        if not 1 <= (1 if self.rank is None else self.rank) <= 10**5 or not 0 <= self.seed < 2**31:
+        if not in_range(self.rank, high=10**5) or not 0 <= self.seed < 2**31:
             raise InputError("--rank starts at 1, and --seed is from 0 to 2147483647.")
         if self.rank and self.how == "gated":
             raise InputError("Gated adapters stay apart and have no common rank: leave --rank out.")
@@ -1325,10 +1326,10 @@ class Calibrate:
     def run(self) -> None:
         if (self.keep is None) == (self.acc_e is None):
             raise InputError("Give one bound: --keep 0.95, or --acc-e 0.1.")
-        if not 0 <= (self.acc_e if self.keep is None else self.keep) <= 1 or not 0 < self.highest <= 10:
+        if not (in_range(self.keep, 0, 1) and in_range(self.acc_e, 0, 1)) or not 0 < self.highest <= 10:
             raise InputError("--keep and --acc-e are from 0 to 1, --highest above 0 and at most 10.")
-        steps = 1 if self.score_steps is None else self.score_steps
-        if min(self.score_seeds, self.others, steps) < 1 or not 0 <= self.halvings <= 10:
+        counts = (self.score_seeds, self.others, self.score_steps)
+        if not all(map(in_range, counts)) or not 0 <= self.halvings <= 10:
             raise InputError("--score-seeds, --others and --score-steps start at 1, --halvings is from 0 to 10.")
         lora, out = open_lora(self.lora), self.out or self.lora / "calibration"
         if not concepts_of([lora]):
