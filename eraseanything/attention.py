@@ -487,11 +487,53 @@ def _tap_all(
     for attn, processor in zip(free.values(), tapped): # only once all of them could be made
         attn.set_processor(processor)
 
+# %% ../nbs/02a_probe.ipynb #02a4h402
+def _untap_all(
+    attentions: dict[int, torch.nn.Module], # by block number
+    switch: _Switch,                        # of the probe
+) -> None:
+    "Put the stock processors back where this probe's are."
+    for attn in attentions.values():
+        if _holds(attn, switch):
+            _untap(attn)
+
 # %% ../nbs/02a_probe.ipynb #02a10007
 @dataclass
 class Captured:
     "What a forward pass left behind."
     columns: dict[int, torch.Tensor] = field(default_factory=dict) # block number -> [B, H, rows, C]
+
+# %% ../nbs/02a_probe.ipynb #02a4h405
+def _clear(
+    attentions: dict[int, torch.nn.Module], # by block number
+    switch: _Switch,                        # of the probe
+) -> None:
+    "Empty the slots of this probe's processors."
+    for attn in attentions.values():
+        if _holds(attn, switch):
+            attn.processor.columns = None
+
+# %% ../nbs/02a_probe.ipynb #02a4h412
+def _taken(
+    attentions: dict[int, torch.nn.Module], # by block number
+    switch: _Switch,                        # of the probe
+) -> dict[int, torch.Tensor]:               # columns by block number
+    "What a forward pass left in the slots, which are empty afterwards."
+    columns = {number: attn.processor.columns for number, attn in attentions.items()}
+    _clear(attentions, switch)
+    return columns
+
+# %% ../nbs/02a_probe.ipynb #02a4h408
+def _check_ready(
+    attentions: dict[int, torch.nn.Module], # by block number
+    switch: _Switch,                        # of the probe
+) -> None:
+    "An `InputError` unless a probe is in place everywhere and nothing is asked of it yet."
+    if not all(_holds(attn, switch) for attn in attentions.values()):
+        raise InputError("This probe is not in place (any more): call its install().")
+    if switch.request is not None:
+        raise InputError("This probe is capturing already: close the outer capture first.")
+    _check_projections(attentions)
 
 # %% ../nbs/02a_probe.ipynb #5527e99e
 def _checked_request(
@@ -585,11 +627,7 @@ class ColumnProbe:
 
     def remove(self) -> None:
         "Put the stock processors back; does nothing where they already are."
-        for attn in filter(self._owns, self.attentions.values()):
-            _untap(attn)
-
-    def _owns(self, attn):
-        return _holds(attn, self.switch)
+        _untap_all(self.attentions, self.switch)
 
     def __enter__(self):
         return self
@@ -604,39 +642,31 @@ class ColumnProbe:
         stop_after_last: bool = False, # leave transformer and with block once the last columns are there
     ):
         "Columns of the forward pass made inside the with block."
-        if not all(map(self._owns, self.attentions.values())):
-            raise InputError("This probe is not in place (any more): call its install().")
-        if self.switch.request is not None:
-            raise InputError("This probe is capturing already: close the outer capture first.")
-        _check_projections(self.attentions)
+        _check_ready(self.attentions, self.switch)
         request, captured = _checked_request(weights, rows, stop_after_last), Captured()
         check = partial(_check_pass, request, self.checkpoint_fn)
+
+        def collect(*_):
+            captured.columns = _taken(self.attentions, self.switch)
+
         self.switch.request = request
         try:
-            with _hooked(self.transformer, check, lambda *_: self._collect(captured)):
+            with _hooked(self.transformer, check, collect):
                 yield captured
         except _Stop:
-            self._collect(captured)
+            collect()
         finally:
             self.switch.request = None
-            self._clear()
+            _clear(self.attentions, self.switch)
         if not captured.columns:
             raise InputError("Nothing was captured: call the transformer inside the with block.")
-
-    def _collect(self, captured):
-        captured.columns = {number: attn.processor.columns for number, attn in self.attentions.items()}
-        self._clear()
-
-    def _clear(self):
-        for attn in filter(self._owns, self.attentions.values()):
-            attn.processor.columns = None
 
     def checkpoint_fn(self,
         module: torch.nn.Module, # the block to run
         *args,                   # its arguments
     ):
         "For `enable_gradient_checkpointing`: the recomputation sees the request that the forward pass saw."
-        return _checkpointed(module, args, self.switch, self._clear)
+        return _checkpointed(module, args, self.switch, partial(_clear, self.attentions, self.switch))
 
 # %% ../nbs/02a_probe.ipynb #fea0b6e3
 def remove_probes(

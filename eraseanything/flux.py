@@ -344,6 +344,15 @@ def load_pipeline(
 from collections.abc import Callable
 from dataclasses import replace
 
+# %% ../nbs/00_text.ipynb #00a4h401
+def _join_names(
+    own: dict,  # tensors by name
+    inner: dict,  # those of another thing that is kept in it
+    prefix: str,  # what stands before the names of these
+) -> dict:  # all, for a file
+    "The tensors of two things in one file."
+    return own | {f"{prefix}{name}": tensor for name, tensor in inner.items()}
+
 # %% ../nbs/00_text.ipynb #00a10002
 def _split_names(
     tensors: dict,  # by name, as in a file
@@ -386,8 +395,7 @@ class Text:
     def tensors(self):
         "All its tensors by name, for a file; those of the empty prompt have `null.` before theirs."
         own = {name: value for name, value in vars(self).items() if isinstance(value, torch.Tensor)}
-        null = {} if self.null is None else self.null.tensors()
-        return own | {f"null.{name}": tensor for name, tensor in null.items()}
+        return _join_names(own, {} if self.null is None else self.null.tensors(), "null.")
 
     @staticmethod
     def of(tensors):

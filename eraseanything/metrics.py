@@ -64,6 +64,17 @@ def _text_rows(
     tokens = {name: tokens[name].to(model.device) for name in ("input_ids", "attention_mask")}
     return _unit(model.get_text_features(**tokens).pooler_output)
 
+# %% ../nbs/08_metrics.ipynb #08h40002
+def _image_rows(
+    model,  # a CLIP
+    processor,  # its own
+    images: list[Image.Image],
+) -> torch.Tensor:  # [N, D], of any length
+    "The embeddings of pictures, before `_unit`."
+    batch = [image.convert("RGB") for image in images]
+    pixels = processor(batch, return_tensors="pt")["pixel_values"].to(model.device)
+    return model.get_image_features(pixel_values=pixels).pooler_output
+
 # %% ../nbs/08_metrics.ipynb #08c10010
 def _beliefs(
     pictures: torch.Tensor,  # f(x), [N, D], unit length
@@ -91,11 +102,8 @@ class Judge:
     @torch.no_grad()
     def embed_images(self, images: list[Image.Image], batch_size: int = 64) -> torch.Tensor:
         "Unit-length embeddings, [N, D]."
-        rows = []
-        for start in range(0, len(images), batch_size):
-            batch = [image.convert("RGB") for image in images[start:start + batch_size]]
-            pixels = self.processor(batch, return_tensors="pt")["pixel_values"].to(self.model.device)
-            rows.append(self.model.get_image_features(pixel_values=pixels).pooler_output)
+        starts = range(0, len(images), batch_size)
+        rows = [_image_rows(self.model, self.processor, images[at:at + batch_size]) for at in starts]
         return _unit(torch.cat(rows))
 
     @torch.no_grad()
@@ -123,6 +131,21 @@ def interval(
     "Wilson's 95% interval for the fraction of successes."
     return wilson_interval(sum(map(bool, successes)), len(successes))
 
+# %% ../nbs/08_metrics.ipynb #08h40004
+def _drawn_shares(
+    rows: list,  # (right after, right before) of each group
+    draws: int,
+    seed: int,
+) -> list[float]:  # rising; at most one a draw
+    "The share that is kept, for groups drawn with replacement."
+    rng = random.Random(seed)
+    shares = []
+    for _ in range(draws):
+        drawn = rng.choices(rows, k=len(rows))
+        if had := sum(had for _, had in drawn):
+            shares.append(sum(hit for hit, _ in drawn) / had)
+    return sorted(shares)
+
 # %% ../nbs/08_metrics.ipynb #5094e0e4
 def kept_share(
     after: list,  # one true or false value a picture
@@ -139,13 +162,7 @@ def kept_share(
     rows = list(counts.values())
     if not sum(had for _, had in rows):
         return None
-    rng = random.Random(seed)
-    shares = []
-    for _ in range(draws):
-        drawn = rng.choices(rows, k=len(rows))
-        if had := sum(had for _, had in drawn):
-            shares.append(sum(hit for hit, _ in drawn) / had)
-    shares.sort()
+    shares = _drawn_shares(rows, draws, seed)
     value = sum(hit for hit, _ in rows) / sum(had for _, had in rows)
     return value, shares[int(0.025 * len(shares))], shares[min(len(shares) - 1, int(0.975 * len(shares)))]
 
@@ -370,7 +387,7 @@ class Extractor(Protocol):
     def __call__(self, images: list[Image.Image]) -> torch.Tensor:  # [N, D]
         ...
 
-
+# %% ../nbs/08a_distances.ipynb #08a4h403
 class JudgeFeatures:
     "A judge's picture embeddings."
 
@@ -415,6 +432,16 @@ def weights_digest(
                 digest.update(block)
     return digest.hexdigest()[:12]
 
+# %% ../nbs/08a_distances.ipynb #08a4h407
+def _pooled(
+    found,  # what a vision model of transformers gave
+) -> torch.Tensor:  # [N, D], float32
+    "One row of features for each picture."
+    if getattr(found, "pooler_output", None) is not None:
+        return found.pooler_output.flatten(1).float()
+    states = found.last_hidden_state
+    return (states.mean(1) if states.dim() == 3 else states.mean((2, 3))).float()
+
 # %% ../nbs/08a_distances.ipynb #88029b54
 class VisionFeatures:
     "Pooled features of a vision model of transformers."
@@ -437,11 +464,31 @@ class VisionFeatures:
         batch = [image.convert("RGB") for image in images]
         pixels = self.processor(batch, return_tensors="pt")["pixel_values"].to(self.model.device)
         ask = getattr(self.model, "get_image_features", self.model)
-        found = ask(pixel_values=pixels)
-        if getattr(found, "pooler_output", None) is not None:
-            return found.pooler_output.flatten(1).float()
-        states = found.last_hidden_state
-        return (states.mean(1) if states.dim() == 3 else states.mean((2, 3))).float()
+        return _pooled(ask(pixel_values=pixels))
+
+# %% ../nbs/08a_distances.ipynb #08a4h410
+def _script(
+    path: Path,
+    device: str,
+):  # a network
+    "A network from a TorchScript file; an `InputError` for anything else."
+    if not path.is_file():
+        raise InputError(f"There is no file {path}: name an Inception as TorchScript, such as "
+                         "inception-2015-12-05.pt.")
+    try:
+        return torch.jit.load(str(path), map_location=device).eval()
+    except (RuntimeError, ValueError) as error:
+        raise InputError(f"{path} is no TorchScript: weights alone (safetensors, .pth) are not enough, the "
+                         "file must hold the network too, such as inception-2015-12-05.pt.") from error
+
+# %% ../nbs/08a_distances.ipynb #08a4h413
+def _as_bytes(
+    images: list[Image.Image],
+    size: int,  # the side that they are brought to
+) -> torch.Tensor:  # uint8, [N, 3, size, size]
+    "Pictures as an Inception takes them."
+    small = [image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC) for image in images]
+    return torch.from_numpy(np.stack([np.asarray(image) for image in small])).permute(0, 3, 1, 2)
 
 # %% ../nbs/08a_distances.ipynb #ae952b90
 class InceptionFeatures:
@@ -453,14 +500,7 @@ class InceptionFeatures:
         size: int = 299,  # pictures are brought to this side
     ):
         self.path, self.device, self.size = Path(path), device, size
-        if not self.path.is_file():
-            raise InputError(f"There is no file {path}: name an Inception as TorchScript, such as "
-                             "inception-2015-12-05.pt.")
-        try:
-            self.network = torch.jit.load(str(path), map_location=device).eval()
-        except (RuntimeError, ValueError) as error:
-            raise InputError(f"{path} is no TorchScript: weights alone (safetensors, .pth) are not enough, the "
-                             "file must hold the network too, such as inception-2015-12-05.pt.") from error
+        self.network = _script(self.path, device)
         asked = {argument.name for argument in self.network.forward.schema.arguments}
         self.options = {"return_features": True} if "return_features" in asked else {}
         self.name = f"{self.path.name} {weights_digest(path)}, bicubic {size}"
@@ -479,10 +519,7 @@ class InceptionFeatures:
     @torch.no_grad()
     def __call__(self, images: list[Image.Image]) -> torch.Tensor:  # [N, D]
         "Features of the pictures."
-        side = (self.size, self.size)
-        small = [image.convert("RGB").resize(side, Image.Resampling.BICUBIC) for image in images]
-        pixels = torch.from_numpy(np.stack([np.asarray(image) for image in small])).permute(0, 3, 1, 2)
-        return self.network(pixels.to(self.device), **self.options)
+        return self.network(_as_bytes(images, self.size).to(self.device), **self.options)
 
 # %% ../nbs/08a_distances.ipynb #75993b18
 def check_features(
@@ -496,14 +533,14 @@ def check_features(
     if a.shape[1:] != b.shape[1:]:
         raise InputError(f"The features have {a.shape[1]} and {b.shape[1]} dimensions: use one network for both.")
 
-
+# %% ../nbs/08a_distances.ipynb #08a4h418
 def moments(
     features: np.ndarray,  # [N, D]
 ) -> tuple[np.ndarray, np.ndarray]:  # mean [D], covariance [D, D]
     "The Gaussian that FID takes features for."
     return features.mean(0), np.atleast_2d(np.cov(features, rowvar=False))
 
-
+# %% ../nbs/08a_distances.ipynb #08a4h421
 def frechet(
     mean_a: np.ndarray,  # [D]
     cov_a: np.ndarray,  # [D, D]
@@ -554,7 +591,7 @@ def mmd(
 
     return float(within(a) + within(b) - 2 * kernel(a, b).mean())
 
-
+# %% ../nbs/08a_distances.ipynb #08a4h425
 def kid(
     features: np.ndarray,  # [N, D]
     reference: np.ndarray,  # [M, D]
@@ -587,7 +624,7 @@ def bootstrap_mean(
     low, high = np.quantile(means, (0.025, 0.975))
     return {"value": float(values.mean()), "low": float(low), "high": float(high), "count": len(values)}
 
-
+# %% ../nbs/08a_distances.ipynb #08a4h428
 def clip_score(
     judge: Judge,
     images: list[Image.Image],

@@ -177,7 +177,6 @@ def is_sharded(
     from torch.distributed.fsdp import FSDPModule
     return isinstance(transformer, FSDPModule)
 
-
 # %% ../nbs/05b_shards.ipynb #05b0000b
 def _add_columns(module, inputs, output):
     "The first hook: what a block (or the whole) gives back, and the columns captured in it."
@@ -188,7 +187,7 @@ def _drop_columns(module, inputs, output):
     "The last hook: what was given back."
     return output[0]
 
-
+# %% ../nbs/05b_shards.ipynb #05b4h407
 def shard(
     transformer: torch.nn.Module,  # whole, in main memory or on the device; frozen from now on
     device: str = "cpu",  # where it is to work
@@ -220,7 +219,7 @@ def bytes_held(
     parts = [parameter.to_local() if hasattr(parameter, "to_local") else parameter for parameter in network.parameters()]
     return sum({part.untyped_storage().data_ptr(): part.untyped_storage().nbytes() for part in parts}.values())
 
-
+# %% ../nbs/05b_shards.ipynb #05b4h412
 def unsharded(
     tensor: Tensor,  # one of a `state_dict`, divided or not
 ) -> Tensor:
