@@ -1286,13 +1286,14 @@ def contrast(
 class GemConfig(RivalConfig):
     "Settings of GEM."
 
-    steps: int = 100  # nothing stops it from going too far but a short run
+    steps: int = 50  # nothing stops it from going too far but a short run
+    lr_erase: float = 3e-3
     repulsion: float = 1.0  # eta: how much the distance to the concept makes up for that to the anchor
     anchor: str = ""  # the word in the concept's place; empty: nothing there
     early: float = 0.36  # share of a trajectory's steps, from noise on, that count (10 of 28)
     method: ClassVar[str] = "gem"
     native: ClassVar[re.Pattern] = re.compile(r"transformer_blocks\.\d+\.attn\.(add_[qk]_proj|to_[qk])")
-    natively: ClassVar[dict] = dict(lr_erase=3e-4)
+    natively: ClassVar[dict] = dict(lr_erase=3e-4, steps=100)
     ranges: ClassVar[dict] = dict(repulsion=(0, 100), early=(0, 1))
 
 # %% ../nbs/07h_newer.ipynb #7be02ae5
@@ -1341,7 +1342,7 @@ GRAIN = 10**6  # how finely weights are told apart when drawing
 class SpmConfig(EsdConfig):
     "Settings of SPM."
 
-    steps: int = 200
+    steps: int = 400
     rank: int = 1
     eta: float = 1.0
     init: str = "kaiming"
@@ -1349,7 +1350,7 @@ class SpmConfig(EsdConfig):
     anchoring: float = 100.0  # lambda
     power: float = 1.0  # alpha: how much the distance counts
     method: ClassVar[str] = "spm"
-    natively: ClassVar[dict] = {}
+    natively: ClassVar[dict] = dict(steps=200)
     native: ClassVar[re.Pattern] = re.compile(
         ATTENTION.pattern + r"|(single_)?transformer_blocks\.\d+\.(ff(_context)?\.net\.(0\.proj|2)|proj_mlp|proj_out)"
     )
@@ -1396,6 +1397,7 @@ class PlusConfig(RivalConfig):
     "Settings of EraseAnything++: those of EraseAnything, and a learned balance."
 
     weights: Weights = Weights()
+    eta: float = 1.0
     preserve_prompts: int = 80
     update: str = "adaptive"
     method: ClassVar[str] = "erase++"
