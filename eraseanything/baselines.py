@@ -20,9 +20,9 @@ from torch import Tensor
 from .bilevel import TARGETS, Erasure, EraseConfig, TargetBank, TwoLevel, Weights
 from .bilevel import active_adapters, adapter_name, build_bank, check_ranges, check_rank
 from .bilevel import concept_for, erase, erase_target, load_checkpoint, lora_targets, peak_memory_mb
-from .bilevel import rates, remove_lora, run, sent, training, writable_folder
+from .bilevel import rates, remove_lora, run, training, writable_folder
 from .concepts import Concept
-from .flux import InputError
+from .flux import InputError, sent
 from .losses import esd_loss
 
 # %% ../nbs/07_baselines.ipynb #c29838ca
@@ -265,7 +265,7 @@ class EsdLoop(OneLevel):
     def losses(self) -> dict[str, Tensor]:
         "Squared distance to the negatively guided velocity, at random places of the concept's trajectories."
         bank, e, s = self.bank, self.draw(len(self.bank.x)), self.draw(len(self.bank.sigmas))
-        v = self.forward(bank.x[e, s], bank.sigmas[s], bank.text[sent(e, self.device)])
+        v = self.forward(bank.x[e, s], bank.sigmas[s], bank.text[e])
         eta = self.config.eta - (self.config.form == "new")
         return {"esd": esd_loss(v, erase_target(bank, e, s, eta, like=v))}
 
@@ -589,11 +589,11 @@ class CaLoop(OneLevel):
         sigma = torch.randn(len(p), generator=self.generator).sigmoid()
         noise = torch.randn(self.clean[p].shape, generator=self.generator)
         x, flow = noised(self.clean[p], noise, sigma)
-        mask, rows = sent(self.mask[p], self.device), sent(p, self.device)
-        target = sent(flow, self.device) if config.form == "noise" else self.answer(x, sigma, rows)
-        found = {"ca": masked_mse(self.forward(x, sigma, self.text[rows]), target, mask)}
+        mask = sent(self.mask[p], self.device)
+        target = sent(flow, self.device) if config.form == "noise" else self.answer(x, sigma, p)
+        found = {"ca": masked_mse(self.forward(x, sigma, self.text[p]), target, mask)}
         if config.prior:
-            v = self.forward(x, sigma, self.anchor_text[rows])
+            v = self.forward(x, sigma, self.anchor_text[p])
             found["prior"] = config.prior * masked_mse(v, sent(flow, self.device), mask)
         return found
 
@@ -756,7 +756,7 @@ class MaceLoop(OneLevel):
         bank, e = self.bank, self.draw(len(self.bank.x))
         s = self.levels[self.draw(len(self.levels))]
         with self.probe.capture(sent(self.channels[e], self.device)) as captured:
-            self.forward(bank.x[e, s], bank.sigmas[s], bank.text[sent(e, self.device)])
+            self.forward(bank.x[e, s], bank.sigmas[s], bank.text[e])
         return {"attn": masked_attention_loss(captured.columns, sent(self.mask[e], self.device))}
 
 # %% ../nbs/07c_mace.ipynb #729d9816
@@ -903,7 +903,7 @@ class EapLoop(EsdLoop):
         "Eq. 2 for the concept; the frozen velocity for the chosen words."
         found = super().losses()
         rows, s = self.rows[self.choose().detach().argmax(1)], self.draw(len(self.bank.sigmas))
-        v = self.forward(self.bank.kept_x[rows, s], self.bank.sigmas[s], self.bank.kept_text[sent(rows, self.device)])
+        v = self.forward(self.bank.kept_x[rows, s], self.bank.sigmas[s], self.bank.kept_text[rows])
         target = sent(self.bank.kept_v[rows, s], v.device)
         return found | {"kept": self.config.keep * lora_loss(v, target)}
 
@@ -997,7 +997,7 @@ class MetaLoop(EsdLoop):
         sigma = torch.randn(len(rows), generator=self.generator).sigmoid()
         noise = torch.randn(clean[rows].shape, generator=self.generator)
         x, target = noised(clean[rows], noise, sigma)
-        return lora_loss(self.forward(x, sigma, text[sent(rows, self.device)]), sent(target, self.device))
+        return lora_loss(self.forward(x, sigma, text[rows]), sent(target, self.device))
 
     def iterate(self) -> dict[str, Tensor]:
         "One turn: the gradient here, the gradient after the theft, one step down their difference."
@@ -1079,8 +1079,7 @@ class Loot:
         rows = torch.randint(len(self.clean), (batch,), generator=self.generator)
         sigma = torch.randn(batch, generator=self.generator).sigmoid()
         x, target = noised(self.clean[rows], torch.randn(self.clean[rows].shape, generator=self.generator), sigma)
-        device = self.teacher.ids.device
-        return lora_loss(self.teacher.ask(x, sigma, text[sent(rows, device)]), sent(target, device))
+        return lora_loss(self.teacher.ask(x, sigma, text[rows]), sent(target, self.teacher.ids.device))
 
     def measured_loss(self, text: Text, batches: int = 4) -> float:
         "The same on batches that are always alike."
@@ -1313,7 +1312,7 @@ class GemLoop(OneLevel):
     def losses(self) -> dict[str, Tensor]:
         "The contrast at random early places."
         bank, e, s = self.bank, self.draw(len(self.bank.x)), self.draw(self.count)
-        v = self.forward(bank.x[e, s], bank.sigmas[s], bank.text[sent(e, self.device)])
+        v = self.forward(bank.x[e, s], bank.sigmas[s], bank.text[e])
         v_anchor, v_concept = (sent(v0[e, s], v.device).to(v) for v0 in (self.v_anchor, bank.v_concept))
         return {"gem": contrast(v, v_anchor, v_concept, self.config.repulsion)}
 
@@ -1379,7 +1378,7 @@ class SpmLoop(EsdLoop):
         found, bank = super().losses(), self.bank
         if self.config.anchoring:
             p, s = self.anchors(), self.draw(len(bank.sigmas))
-            v = self.forward(bank.kept_x[p, s], bank.sigmas[s], bank.kept_text[sent(p, self.device)])
+            v = self.forward(bank.kept_x[p, s], bank.sigmas[s], bank.kept_text[p])
             found["anchored"] = self.config.anchoring * lora_loss(v, sent(bank.kept_v[p, s], v.device))
         return found
 
